@@ -1,0 +1,82 @@
+# Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test test-all bench lock clean rebuild
+
+# Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
+unexport PYTHONPATH PYTHONHOME
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -qq --only-binary :all: --require-hashes
+# One version of each package for every Python, wheels only, no addresses in the files.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --only-binary :all: --custom-compile-command "make lock" $(LOCK_ARGS)
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+# Made anew where the interpreter is gone or the folder was moved.
+STALE := $(shell [ -x $(BIN)/python ] && [ "$$(cat .venv/.created 2>/dev/null)" = "$(CURDIR)" ] || echo rebuild)
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+	  printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: .venv/.run  ## install qompose into .venv
+	@echo "ready: $(BIN)/qompose"
+
+setup-dev: .venv/.dev  ## the same, with the tools of the checks
+	@echo "ready: $(BIN)/qompose"
+
+demo: .venv/.run  ## run the demonstration (DEMO_ARGS="..." passes options)
+	@$(BIN)/qompose demo $(DEMO_ARGS)
+
+test: .venv/.dev  ## check style, types and layers, and run the fast tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PYRIGHT_PYTHON_GLOBAL_NODE=0 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: PYTEST_ARGS += -m ""
+test-all: test  ## the same, with the slow tests
+
+bench: .venv/.run  ## run the benchmarks
+	$(BIN)/python -m benchmarks.sampler_fidelity
+	$(BIN)/python -m benchmarks.soft_value
+	$(BIN)/python -m benchmarks.reach
+	$(BIN)/python -m benchmarks.pusher
+
+lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
+	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra video -c requirements/dev.txt -o requirements/run.txt
+
+clean:  ## remove .venv, caches and built packages
+	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+
+rebuild:
+
+# A half-made environment is removed, and the stamp is written last, so that an interrupted run starts over.
+.venv/.created: $(STALE)
+	@if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; else set -- python3.13 python3.12 python3.11 python3 python; fi; \
+	found=; bare=; \
+	for python in "$$@"; do \
+	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || continue; \
+	  if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; bare=$$python; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	  echo "$$bare has no venv module: install it (on Debian and Ubuntu the package python3-venv)" >&2; exit 1; fi; \
+	if [ -z "$$found" ]; then \
+	  echo "needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	echo "setting up .venv with $$("$$found" --version) (about 1 minute) ..."; \
+	"$$found" -m venv --clear .venv && printf '%s' "$(CURDIR)" > $@ || { rm -rf .venv; exit 1; }
+
+.venv/.run: .venv/.created requirements/run.txt pyproject.toml
+	@echo "installing the pinned packages of requirements/run.txt ..."
+	@$(INSTALL) -r requirements/run.txt
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements/dev.txt
+	@echo "installing the tools of requirements/dev.txt ..."
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@

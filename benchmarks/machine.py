@@ -1,0 +1,54 @@
+"""What a measured figure depends on besides the code: the machine, its own matrix rate, versions, commit and seed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qompose.run import describe_system
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def write_results(name: str, result: dict[str, Any], *, command: str, seed: int | list[int] | None = None) -> Path:
+    """Write results/<name>.json: the figures, and all that is needed to obtain them again."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    record = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def best_seconds(function: Callable[[], Any], *, window: float = 0.002, windows: int = 500) -> float:
+    """Seconds per call in the quietest of many short windows: what the machine does when nothing else runs on it."""
+    jax.block_until_ready(function())
+    begin = time.perf_counter()
+    jax.block_until_ready(function())
+    calls = max(1, round(window / max(time.perf_counter() - begin, 1e-7)))
+    best = float("inf")
+    for _ in range(windows):
+        begin = time.perf_counter()
+        for _ in range(calls):
+            result = function()
+        jax.block_until_ready(result)
+        best = min(best, (time.perf_counter() - begin) / calls)
+    return best
+
+
+def matrix_rates() -> dict[str, float]:
+    """Single-precision GFLOP/s of (rows × inner) @ (inner × columns) on the cores that this process may use."""
+    shapes = [(512, 128, 128), (1024, 128, 128), (2048, 128, 128), (4096, 128, 128), (1024, 1024, 1024)]
+    multiply = jax.jit(jnp.matmul)
+    rates = {}
+    for rows, inner, columns in shapes:
+        keys = jax.random.split(jax.random.key(0))
+        left, right = jax.random.normal(keys[0], (rows, inner)), jax.random.normal(keys[1], (inner, columns))
+        seconds = best_seconds(lambda left=left, right=right: multiply(left, right))
+        rates[f"{rows}x{inner}x{columns}"] = 2e-9 * rows * inner * columns / seconds
+    return rates

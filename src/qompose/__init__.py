@@ -1,0 +1,62 @@
+"""Composable maximum-entropy reinforcement learning for robots.
+
+    import qompose as qp
+
+    left, bottom = qp.train("PushLeft"), qp.train("PushBottom")
+    corner = qp.compose(left & bottom)
+    print(qp.evaluate(corner, "PushBottomLeft").summary())
+
+Importing the package registers its tasks with Gymnasium and does nothing else; JAX and MuJoCo start when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from qompose.envs import register as _register
+from qompose.types import QomposeError
+
+if TYPE_CHECKING:
+    from qompose.agents.sql import SQL
+    from qompose.evaluation import Evaluation, evaluate
+    from qompose.shipped import load
+    from qompose.skill.artifact import Skill
+    from qompose.tasks import make_task
+    from qompose.training.offline import Extraction, compose
+    from qompose.training.online import Training
+    from qompose.training.session import train
+    from qompose.view.video import record
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SQL": "qompose.agents.sql",
+    "Evaluation": "qompose.evaluation",
+    "evaluate": "qompose.evaluation",
+    "Skill": "qompose.skill.artifact",
+    "load": "qompose.shipped",
+    "make_task": "qompose.tasks",
+    "Extraction": "qompose.training.offline",
+    "compose": "qompose.training.offline",
+    "Training": "qompose.training.online",
+    "train": "qompose.training.session",
+    "record": "qompose.view.video",
+}
+
+__all__ = [
+    "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
+    "compose", "evaluate", "load", "make_task", "record", "train",
+]  # fmt: skip
+
+_register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qompose' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,264 @@
+"""Soft Q-learning (Haarnoja et al. 2017; paper, Section III-C) with a Stein-trained sampler.
+
+Differs from the original code:
+1. The whole Stein step is in pre-squash space (see `soft.stein`).
+2. Soft values use a mixture of uniform and policy-following particles with exact weights; `proposal="uniform"` is the
+   paper's choice.
+3. The temperature is explicit and rewards keep their units; Q is learned as offset + scale · network.
+4. Layer norm in the critic and an averaged target network; `layer_norm=False, target_rate=None` is the original.
+5. All soft quantities are relative to the uniform measure on the box (see `soft.squash`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from qompose.nets import QFunction, Sampler, init_perceptron, set_observation_scale
+from qompose.soft.squash import log_jacobian
+from qompose.soft.stein import stein_direction
+from qompose.soft.value import effective_sample_size, mixture_proposal, soft_value
+from qompose.types import QomposeError, Transition
+
+# Share of the planned updates before the learning rates begin to fall.
+ANNEAL_AFTER = 0.3
+
+
+@dataclass(frozen=True)
+class SQL:
+    """Hyperparameters of soft Q-learning. Frozen and hashable: a compiled update depends on nothing else."""
+
+    temperature: float = 0.1
+    """α, in reward units."""
+    discount: float = 0.99
+    """γ per control step."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer, critic and sampler alike."""
+    layer_norm: bool = True
+    """Layer norm in the critic."""
+    learning_rate: float = 1e-3
+    """Adam's step for the critic."""
+    sampler_learning_rate: float = 1e-3
+    """Adam's step for the sampler."""
+    final_rate: float = 0.05
+    """Share of both learning rates that is left at the end of `planned_updates`; 1 keeps them constant."""
+    planned_updates: int | None = None
+    """Updates of the whole training, over which the rates fall linearly after the first 30 %; None: constant rates."""
+    batch_size: int = 64
+    """Transitions per update."""
+    target_rate: float | None = 0.005
+    """Share of the critic that enters the target at each update; None copies it every `target_period` updates."""
+    target_period: int = 1000
+    """Updates between hard copies, if `target_rate` is None."""
+    proposal: Literal["mixture", "uniform"] = "mixture"
+    """Where the particles of the soft value come from."""
+    value_particles: int = 16
+    """Particles of the soft value."""
+    fit_particles: int = 8
+    """Sampler particles that shape the mixture proposal; never weighted themselves."""
+    fixed_particles: int = 8
+    """Stein particles that exert forces."""
+    updated_particles: int = 8
+    """Stein particles that are moved."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        ranges = {
+            "temperature": (1e-8, 1e8), "discount": (1e-9, 1.0 - 1e-9), "learning_rate": (1e-12, 10.0),
+            "sampler_learning_rate": (1e-12, 10.0), "final_rate": (0.0, 1.0), "target_rate": (1e-9, 1.0),
+            "planned_updates": (1, 10**12), "batch_size": (1, 10**6), "target_period": (1, 10**9),
+            "value_particles": (2, 65536), "fit_particles": (2, 65536), "fixed_particles": (2, 65536),
+            "updated_particles": (1, 65536),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # written so that NaN is refused
+                raise QomposeError(f"{name} is {value}; it must be from {low} to {high}")
+        if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
+            raise QomposeError(f"hidden is {self.hidden}; give 1 to 8 layers of 1 to 4096 units")
+
+    def init(self, observation_size: int, action_size: int, *, key: PRNGKeyArray) -> SQLState:
+        """Fresh networks and optimisers. The key is consumed."""
+        critic_key, sampler_key = jax.random.split(key)
+        network = init_perceptron(
+            observation_size, action_size, 1, self.hidden, layer_norm=self.layer_norm, key=critic_key
+        )
+        critic = QFunction(network, offset=jnp.zeros(()), scale=jnp.ones(()))
+        sampler = Sampler(init_perceptron(observation_size, action_size, action_size, self.hidden, key=sampler_key))
+        return SQLState(
+            critic=critic,
+            target=jax.tree.map(jnp.copy, critic),
+            sampler=sampler,
+            critic_optimiser=self._critic_optimiser.init(critic),
+            sampler_optimiser=self._sampler_optimiser.init(sampler),
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    @property
+    def _critic_optimiser(self) -> Any:  # optax's types know no modules
+        return optax.adam(self._anneal(self.learning_rate))
+
+    @property
+    def _sampler_optimiser(self) -> Any:
+        return optax.adam(self._anneal(self.sampler_learning_rate))
+
+    def _anneal(self, rate: float) -> float | optax.Schedule:
+        """Constant at first, then linearly down: late noise of the optimiser is what unlearns rare states."""
+        if self.planned_updates is None or self.final_rate == 1.0:
+            return rate
+        begin = int(ANNEAL_AFTER * self.planned_updates)
+        return optax.linear_schedule(rate, self.final_rate * rate, max(self.planned_updates - begin, 1), begin)
+
+    def init_sampler_optimiser(self, sampler: Sampler) -> optax.OptState:
+        """A fresh optimiser state for `improve_policy`."""
+        return self._sampler_optimiser.init(sampler)
+
+    def calibrate(self, state: SQLState, data: Transition) -> SQLState:
+        """Fix the networks' input and output scales from first data: once, before the first update.
+
+        Observations are centred and scaled per dimension; Q = mean(r)/(1−γ) + α · network. The offset is the value of
+        acting at random for ever; the unit inside the network is α, since differences of a few α are what the policy
+        resolves: a coarser unit drowns them in the noise of the optimiser. data: a few hundred transitions or more.
+        """
+        mean = jnp.mean(data.observation, axis=0)
+        deviation = jnp.std(data.observation, axis=0)
+        deviation = jnp.where(deviation < 1e-3, 1.0, deviation)
+        offset = jnp.mean(data.reward) / (1.0 - self.discount)
+        scale = jnp.asarray(self.temperature, jnp.float32)
+
+        def fix(critic: QFunction) -> QFunction:
+            critic = set_observation_scale(critic, mean, deviation)
+            return eqx.tree_at(lambda c: (c.offset, c.scale), critic, (offset, scale))
+
+        sampler = set_observation_scale(state.sampler, mean, deviation)
+        return eqx.tree_at(
+            lambda s: (s.critic, s.target, s.sampler), state, (fix(state.critic), fix(state.target), sampler)
+        )
+
+    def act(self, state: SQLState, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Float[Array, " act"]:
+        """One draw of the sampler, in [-1, 1]: the policy explores by itself. The key is consumed."""
+        noise = jax.random.normal(key, (state.action_size,))
+        return jnp.tanh(state.sampler(observation, noise))
+
+    def update(self, state: SQLState, batch: Transition, *, key: PRNGKeyArray) -> tuple[SQLState, dict[str, Array]]:
+        """One step of the critic, the target and the sampler, in this order. The key is consumed."""
+        critic_key, policy_key = jax.random.split(key)
+        state, critic_info = self.improve_critic(state, batch, key=critic_key)
+        state = self.improve_target(state)
+        sampler, optimiser, policy_info = self.improve_policy(
+            state.critic, state.sampler, state.sampler_optimiser, batch.observation, key=policy_key
+        )
+        state = eqx.tree_at(lambda s: (s.sampler, s.sampler_optimiser), state, (sampler, optimiser))
+        return state, critic_info | policy_info
+
+    def improve_critic(
+        self, state: SQLState, batch: Transition, *, key: PRNGKeyArray
+    ) -> tuple[SQLState, dict[str, Array]]:
+        """Minimise ½ (Q(s,a) − y)², y = r + γ (1 − terminated) V_target(s') (paper, eqs 3 and 4)."""
+        value, sample_size = self.estimate_value(state.target, state.sampler, batch.next_observation, key=key)
+        target = batch.reward + self.discount * (1.0 - batch.terminated) * value
+        target = lax.stop_gradient(target)
+
+        def loss_of(critic: QFunction) -> tuple[Array, Array]:
+            q = jax.vmap(critic)(batch.observation, batch.action)
+            # In the network's own units, so that one learning rate serves every reward scale.
+            error = (q - target) / lax.stop_gradient(critic.scale)
+            return 0.5 * jnp.mean(jnp.square(error)), jnp.mean(q)
+
+        (loss, mean_q), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.critic)
+        step, optimiser = self._critic_optimiser.update(gradient, state.critic_optimiser)
+        critic = eqx.apply_updates(state.critic, step)
+        state = eqx.tree_at(lambda s: (s.critic, s.critic_optimiser), state, (critic, optimiser))
+        info = {"critic_loss": loss, "q": mean_q, "value": jnp.mean(value), "sample_size": jnp.mean(sample_size)}
+        return state, info
+
+    def improve_target(self, state: SQLState) -> SQLState:
+        """Move the target network towards the critic, or copy it at intervals."""
+        updates = state.updates + 1
+        if self.target_rate is None:
+            rate = jnp.where(updates % self.target_period == 0, 1.0, 0.0)
+        else:
+            rate = self.target_rate
+        target = jax.tree.map(lambda old, new: old + rate * (new - old), state.target, state.critic)
+        return eqx.tree_at(lambda s: (s.target, s.updates), state, (target, updates))
+
+    def estimate_value(
+        self, critic: Any, sampler: Sampler, observations: Float[Array, "batch obs"], *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+        """Soft values of a batch of states and the effective sample size of each estimate. The key is consumed."""
+        action_size = sampler.network.bias_out.shape[0]
+        fit_key, noise_key, uniform_key = jax.random.split(key, 3)
+        batch = observations.shape[0]
+        count = self.value_particles if self.proposal == "uniform" else self.value_particles // 2
+        uniform = jax.random.uniform(uniform_key, (batch, count, action_size), minval=-1.0 + 1e-6, maxval=1.0 - 1e-6)
+        if self.proposal == "uniform":
+            actions, log_density = uniform, jnp.zeros((batch, count))
+        else:
+            fit = jax.vmap(sampler)(observations, jax.random.normal(fit_key, (batch, self.fit_particles, action_size)))
+            noise = jax.random.normal(noise_key, (batch, self.value_particles - count, action_size))
+            drawn, log_density = mixture_proposal(lax.stop_gradient(fit), noise, uniform)
+            actions = jnp.tanh(drawn)
+        q = jax.vmap(critic)(observations, actions)
+        return (
+            soft_value(q, log_density, self.temperature),
+            effective_sample_size(q, log_density, self.temperature),
+        )
+
+    def improve_policy(
+        self,
+        critic: Any,
+        sampler: Sampler,
+        optimiser: optax.OptState,
+        observations: Float[Array, "batch obs"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Sampler, optax.OptState, dict[str, Array]]:
+        """One amortised Stein step towards exp(Q/α) for any Q, composed or not (Haarnoja et al. 2017, eqs 13, 14).
+
+        The same function trains online and extracts a policy from a fixed Q offline. The key is consumed.
+        """
+        action_size = sampler.network.bias_out.shape[0]
+        count = self.fixed_particles + self.updated_particles
+        noise = jax.random.normal(key, (observations.shape[0], count, action_size))
+        noise_fixed, noise_updated = noise[:, : self.fixed_particles], noise[:, self.fixed_particles :]
+        fixed = lax.stop_gradient(jax.vmap(sampler)(observations, noise_fixed))
+
+        def log_target(u: Array) -> Array:
+            # Summed over independent particles: the gradient holds each particle's own.
+            energy = jax.vmap(critic)(observations, jnp.tanh(u)) / self.temperature
+            return jnp.sum(energy + log_jacobian(u))
+
+        gradient = jax.grad(log_target)(fixed)
+
+        def surrogate(sampler: Sampler) -> tuple[Array, Array]:
+            updated = jax.vmap(sampler)(observations, noise_updated)
+            direction = lax.stop_gradient(stein_direction(fixed, updated, gradient))
+            return -jnp.mean(jnp.sum(direction * updated, axis=(-2, -1))), direction
+
+        (_, direction), sampler_gradient = jax.value_and_grad(surrogate, has_aux=True)(sampler)
+        step, optimiser = self._sampler_optimiser.update(sampler_gradient, optimiser)
+        info = {"stein_norm": jnp.sqrt(jnp.mean(jnp.square(direction)))}
+        return eqx.apply_updates(sampler, step), optimiser, info
+
+
+class SQLState(eqx.Module):
+    """Everything that soft Q-learning learns."""
+
+    critic: QFunction
+    target: QFunction
+    sampler: Sampler
+    critic_optimiser: optax.OptState
+    sampler_optimiser: optax.OptState
+    updates: Array
+
+    @property
+    def action_size(self) -> int:
+        """Dimension of the action."""
+        return self.sampler.network.bias_out.shape[0]

@@ -1,0 +1,349 @@
+"""The commands behind the command line: one function each, its parameters are the flags, its docstring the help.
+
+A command returns what `--json` prints, or None after it has printed for people.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from qompose.agents.sql import SQL
+from qompose.evaluation import evaluate
+from qompose.shipped import find_skill, load, shipped_skills
+from qompose.store import parse_json
+from qompose.training.offline import Extraction
+from qompose.training.online import Training
+from qompose.training.session import SKILL, skill_name
+from qompose.types import QomposeError
+from qompose.view.console import bars, print_table
+
+Paths = tyro.conf.Positional[tuple[str, ...]]
+Mode = Literal["sample", "resample", "best"]
+# A switch that is off unless given; other booleans come as --x and --no-x.
+Switch = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def train(
+    training: Training,
+    agent: SQL,
+    env: str = "PushLeft",
+    algo: Literal["sql"] = "sql",
+    output_dir: Path | None = None,
+    name: str | None = None,
+    goal_x: float | None = None,
+    goal_y: float | None = None,
+    env_option: tuple[str, ...] = (),
+    resume: Switch = False,
+    track: Literal["none", "tensorboard"] = "tensorboard",
+    progress: Literal["bar", "none"] = "bar",
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Train a skill.
+
+    Args:
+        training: How long and how often.
+        agent: Hyperparameters of the algorithm.
+        env: A task (see `qompose list`) or any Gymnasium id, also `module:Id-v0`.
+        algo: The algorithm.
+        output_dir: Where metrics, checkpoints and the skill go; runs/NAME-sSEED unless given.
+        name: Name of the skill.
+        goal_x: For PushTo: push the puck to this x, in metres.
+        goal_y: For PushTo: push the puck to this y, in metres.
+        env_option: Further options of the environment, as key=value.
+        resume: Continue the run in output_dir from its latest checkpoint.
+        track: Where to write curves besides metrics.jsonl.
+        progress: Show a progress bar.
+        json: Print the answer as JSON.
+    """
+    del algo  # one choice so far
+    from qompose.training import session
+
+    options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
+    directory = output_dir or Path("runs") / f"{name or skill_name(env)}-s{training.seed}"
+    with bars(progress == "bar") as shown:
+        skill = session.train(
+            env, agent=agent, training=training, options=options, output_dir=directory, name=name, resume=resume,
+            track=track == "tensorboard",
+            on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
+            on_notice=lambda text: print(text, file=sys.stderr),
+        )  # fmt: skip
+    answer = {"skill": str(directory / SKILL), "run": str(directory), "results": skill.provenance.get("results")}
+    if json:
+        return answer
+    print(f"skill saved in {answer['skill']}")
+    print(f"try it: qompose eval {directory}")
+    return None
+
+
+def compose(
+    skills: Paths,
+    extraction: Extraction,
+    weights: tuple[float, ...] = (),
+    output_dir: Path | None = None,
+    name: str | None = None,
+    extract: bool = True,
+    replay: bool = True,
+    overwrite: Switch = False,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Combine skills into one that does all at once, without an environment.
+
+    Args:
+        skills: Directories of skills or runs, or names of shipped skills.
+        extraction: How the policy is extracted.
+        weights: One weight for each skill, used as given; equal shares unless given.
+        output_dir: Where the composed skill goes; skills/NAME unless given.
+        name: Name of the composed skill.
+        extract: Train a sampler on the union of the replays; otherwise act on the sum directly.
+        replay: Save the union of the replays with the skill.
+        overwrite: Replace what is in output_dir.
+        json: Print the answer as JSON.
+    """
+    from qompose.training import offline
+
+    if len(skills) < 2:
+        raise QomposeError("give at least two skills to compose")
+    if weights and len(weights) != len(skills):
+        raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
+    loaded = [load(path) for path in skills]
+    given = dict(zip(loaded, weights or [1.0 / len(loaded)] * len(loaded), strict=True))
+    default = name or "-and-".join(skill.name for skill in loaded)[:64].rstrip("-._")
+    directory = output_dir or Path("skills") / default
+    if directory.exists() and not overwrite:
+        raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
+    with bars() as shown:
+        skill = offline.compose(
+            given, name=name, extract=extract, options=extraction,
+            on_progress=lambda done, total: shown.update("extracting", done, total),
+        )  # fmt: skip
+    skill.save(directory, replay=replay, overwrite=overwrite)
+    answer = {
+        "skill": str(directory), "name": skill.name, "temperature": skill.temperature,
+        "composition": skill.composition, "extraction": skill.provenance["extraction"],
+    }  # fmt: skip
+    if json:
+        return answer
+    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in given.items())
+    print(f"{skill.name}: {parts}, temperature {skill.temperature:.3g}, saved in {directory}")
+    return None
+
+
+def eval(
+    skill: tyro.conf.Positional[str],
+    env: str | None = None,
+    episodes: int = 100,
+    mode: Mode = "sample",
+    seed: int = 0,
+    goal_x: float | None = None,
+    goal_y: float | None = None,
+    env_option: tuple[str, ...] = (),
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Run a skill for a number of episodes.
+
+    Args:
+        skill: Directory of a skill or run, or the name of a shipped skill.
+        env: The task to run it on; the one it was trained for unless given.
+        episodes: How many.
+        mode: How it acts: a sample of its policy, importance resampling, or the best of several candidates.
+        seed: Seed of resets and actions.
+        goal_x: For PushTo: x of the goal, in metres.
+        goal_y: For PushTo: y of the goal, in metres.
+        env_option: Further options of the environment, as key=value.
+        json: Print the answer as JSON.
+    """
+    loaded = load(skill, replay=False)
+    options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
+    with bars() as shown:
+        result = evaluate(
+            loaded, env, episodes, mode=mode, seed=seed, options=options,
+            on_step=lambda done: shown.update(loaded.name, done, episodes),
+        )  # fmt: skip
+    summary = result.summary()
+    if json:
+        return {"skill": loaded.name, **summary}
+    rows = [
+        (name, f"{value['mean']:.3f}", f"{value['std']:.3f}", f"{value['median']:.3f}")
+        for name, value in summary.items()
+        if isinstance(value, dict)
+    ]
+    title = f"{loaded.name} on {summary['env']}: {episodes} episodes, mode {mode}, seed {seed}"
+    print_table(title, ("figure", "mean", "std", "median"), rows)
+    return None
+
+
+def record(
+    skill: tyro.conf.Positional[str],
+    output: Path = Path("skill.mp4"),
+    env: str | None = None,
+    episodes: int = 2,
+    mode: Mode = "sample",
+    seed: int = 0,
+    goal_x: float | None = None,
+    goal_y: float | None = None,
+    env_option: tuple[str, ...] = (),
+    overwrite: Switch = False,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Write a video of a skill; needs no display.
+
+    Args:
+        skill: Directory of a skill or run, or the name of a shipped skill.
+        output: File to write, .mp4 or .gif.
+        env: The task to run it on; the one it was trained for unless given.
+        episodes: How many.
+        mode: How it acts: a sample of its policy, importance resampling, or the best of several candidates.
+        seed: Seed of resets and actions.
+        goal_x: For PushTo: x of the goal, in metres.
+        goal_y: For PushTo: y of the goal, in metres.
+        env_option: Further options of the environment, as key=value.
+        overwrite: Replace the file if it exists.
+        json: Print the answer as JSON.
+    """
+    from qompose.view import video
+
+    loaded = load(skill, replay=False)
+    options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
+    with bars() as shown:
+        facts = video.record(
+            loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, overwrite=overwrite,
+            on_step=lambda done, total: shown.update("recording", done, total),
+        )  # fmt: skip
+    if json:
+        return facts
+    print(f"{output}: {episodes} episodes, drawn with {facts['renderer']}")
+    return None
+
+
+def plot(runs: Paths, output: Path = Path("curves.png"), json: Switch = False) -> dict[str, Any] | None:
+    """Draw the learning curves of one or several runs.
+
+    Args:
+        runs: Directories of runs.
+        output: Picture to write; the numbers go into a .json beside it.
+        json: Print the answer as JSON.
+    """
+    from qompose.view.pictures import draw_learning_curves
+
+    if not runs:
+        raise QomposeError("give the directory of at least one run")
+    draw_learning_curves(output, [Path(run) for run in runs])
+    if json:
+        return {"picture": str(output), "numbers": str(output.with_suffix(".json"))}
+    print(f"{output} and {output.with_suffix('.json')}")
+    return None
+
+
+def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switch = False) -> dict[str, Any] | None:
+    """List the tasks, the shipped skills and the skills in some folders.
+
+    Args:
+        folder: Folders to look for skills in.
+        json: Print the answer as JSON.
+    """
+    from qompose.tasks import TASKS
+
+    found = {name: str(path) for name, path in shipped_skills().items()}
+    for place in folder:
+        for entry in sorted(place.iterdir()) if place.is_dir() else []:
+            with contextlib.suppress(QomposeError):
+                if (path := find_skill(entry)) and (path / "manifest.json").exists():
+                    found[str(entry)] = str(path)
+    answer: dict[str, Any] = {"tasks": sorted(TASKS), "skills": [_summary(name) for name in found]}
+    if json:
+        return answer
+    print("tasks: " + ", ".join(answer["tasks"]))
+    rows = [(s["path"], s["task"], s["steps"], s["temperature"], s["error"] or "") for s in answer["skills"]]
+    print_table("skills", ("name or directory", "task", "steps", "temperature", ""), rows)
+    return None
+
+
+def demo(
+    pretrained: Switch = False,
+    output_dir: Path = Path("demo"),
+    total_steps: int = 60_000,
+    episodes: int = 100,
+    seed: int = 0,
+    video: bool = True,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Train two skills from scratch, compose them, evaluate all three, draw and film them.
+
+    Args:
+        pretrained: Use the shipped skills instead of training.
+        output_dir: Where everything goes; what an earlier demo left there is replaced.
+        total_steps: Environment steps for each skill.
+        episodes: Episodes of each evaluation.
+        seed: Seed of everything random.
+        video: Write a short video.
+        json: Print the report as JSON.
+    """
+    from qompose import demo as demonstration
+
+    report = demonstration.run_demo(
+        output_dir, pretrained=pretrained, total_steps=total_steps, episodes=episodes, seed=seed, video=video
+    )
+    if json:
+        return report
+    demonstration.print_report(report)
+    return None
+
+
+def doctor(json: Switch = False) -> dict[str, Any] | None:
+    """Check what this machine has and whether it all works.
+
+    Args:
+        json: Print the answer as JSON.
+    """
+    from qompose.doctor import examine
+
+    checks = examine()
+    ok = all(check.ok is not False for check in checks)
+    if json:
+        return {
+            "ok": ok,
+            "checks": [dataclasses.asdict(check) for check in checks],
+        }
+    words = {True: "ok", False: "FAILED", None: "-"}
+    print_table(
+        "qompose doctor", ("check", "", "found", "advice"),
+        [(check.name, words[check.ok], check.detail, check.advice or "") for check in checks],
+    )  # fmt: skip
+    if not ok:
+        raise QomposeError("something does not work; see FAILED above")
+    return None
+
+
+def _env_options(pairs: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    options = {name: value for name, value in given.items() if value is not None}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise QomposeError(f"--env-option {pair!r} is not of the form key=value")
+        options[key] = _scalar(text)
+    return options
+
+
+def _scalar(text: str) -> Any:
+    """JSON where it is JSON: 3, true, [0, 1]; else a word."""
+    for parse in (parse_json, float):
+        with contextlib.suppress(ValueError):
+            return parse(text.encode())
+    return text
+
+
+def _summary(name: str) -> dict[str, Any]:
+    try:
+        skill = load(name, replay=False)
+    except QomposeError as error:
+        return {"path": name, "task": "", "steps": None, "temperature": None, "error": str(error)}
+    return {
+        "path": name, "task": skill.task["id"], "steps": skill.provenance.get("steps"),
+        "temperature": skill.temperature, "error": None,
+    }  # fmt: skip

@@ -1,0 +1,249 @@
+"""The main job from beginning to end: two skills from scratch, their composition, figures, a picture and a video."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qompose.evaluation import Evaluation, evaluate
+from qompose.run import describe_system, read_metrics
+from qompose.shipped import load, shipped_skills
+from qompose.skill.artifact import Skill
+from qompose.training.offline import Extraction, compose
+from qompose.training.online import Training
+from qompose.training.session import SKILL, skill_name
+from qompose.types import QomposeError
+from qompose.view.console import Bars, bars, print_table
+
+# Table I of the paper, soft Q-learning: final distance to the goal, mean and standard deviation (m).
+PAPER = {"PushLeft": (0.13, 0.06), "PushBottom": (0.08, 0.07), "PushBottomLeft": (0.11, 0.05)}
+CONSTITUENTS = ("PushLeft", "PushBottom")
+COMPOSED = "PushBottomLeft"
+MODES = ("sample", "best")
+POLL = 0.5  # s between looks at the metrics of the runs
+MARKER = ".qompose-demo"
+
+
+def run_demo(
+    output_dir: Path, *, pretrained: bool, total_steps: int, episodes: int, seed: int, video: bool
+) -> dict[str, Any]:
+    """Run the demonstration; everything goes into `output_dir`, the figures into its report.json."""
+    if episodes < 1:
+        raise QomposeError(f"episodes is {episodes}; it must be at least 1")
+    Training(total_steps=total_steps, seed=seed)  # refuses what the trainings would, before anything is cleared
+    skills = _load_pretrained() if pretrained else {}
+    _prepare(output_dir)
+    seconds = {"training": 0.0}
+    with bars() as shown:
+        if not pretrained:
+            skills = _timed(seconds, "training", lambda: _train_both(output_dir, total_steps, seed, shown))
+        composed = _timed(seconds, "extraction", lambda: _compose(skills, output_dir, seed, shown))
+        everything = {**skills, COMPOSED: composed}
+        results = _timed(seconds, "evaluation", lambda: _evaluate_all(everything, episodes, seed, shown))
+        report = _report(everything, results, seconds, seed, pretrained)
+        report["picture"] = _timed(seconds, "picture", lambda: _draw(results, output_dir))
+        if video:
+            report["video"] = _timed(seconds, "video", lambda: _film(everything, output_dir, seed, shown))
+    report["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    path = output_dir / "report.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return {**report, "report": str(path)}
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The table beside the paper's numbers, and where everything lies."""
+    rows = []
+    for entry in report["skills"]:
+        figures, x, y = entry["sample"], *entry["sample"]["mean_position"]
+        rows.append(
+            (
+                entry["name"],
+                entry["task"],
+                entry["environment_steps"],
+                f"{figures['mean']:.3f} ± {figures['std']:.3f}",
+                f"{figures['median']:.3f}",
+                f"{entry['best']['mean']:.3f} ± {entry['best']['std']:.3f}",
+                f"{entry['paper'][0]:.2f} ± {entry['paper'][1]:.2f}",
+                f"({x:.2f}, {y:.2f})",
+            )
+        )
+    header = ("skill", "task", "steps", "distance (m)", "median", "best of K", "paper", "mean position")
+    print_table(f"final distance of the puck to its goal, {report['episodes']} episodes", header, rows)
+    print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items()))
+    for name in ("picture", "video", "report"):
+        if report.get(name):
+            print(f"{name}: {report[name]}")
+
+
+def _prepare(output_dir: Path) -> None:
+    """Make the folder; clear it only if an earlier demonstration made it."""
+    if output_dir.exists() and any(output_dir.iterdir()):
+        if not (output_dir / MARKER).exists():
+            raise QomposeError(f"{output_dir} holds other files; give another --output-dir")
+        shutil.rmtree(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / MARKER).touch()
+
+
+def _load_pretrained() -> dict[str, Skill]:
+    names = {task: skill_name(task) for task in CONSTITUENTS}
+    missing = [name for name in names.values() if name not in shipped_skills()]
+    if missing:
+        raise QomposeError(
+            f"the shipped skill {missing[0]!r} is missing; reinstall qompose or train without --pretrained"
+        )
+    return {task: load(name) for task, name in names.items()}
+
+
+def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars) -> dict[str, Skill]:
+    """Train each skill in a process of its own, on a core of its own where there are several."""
+    runs = {task: output_dir / skill_name(task) for task in CONSTITUENTS}
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    workers: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for index, (task, run) in enumerate(runs.items()):
+            command = [
+                *(sys.executable, "-m", "qompose", "train", "--env", task, "--output-dir", str(run)),
+                *("--total-steps", str(total_steps), "--seed", str(seed), "--progress", "none"),
+                *("--eval-freq", "0", "--log-freq", str(max(total_steps // 60, 1))),
+            ]
+            core = cores[index % len(cores)] if len(cores) > 1 else None
+            workers[task] = _start(command, core, output_dir / f"{skill_name(task)}.log")
+        while any(worker.poll() is None for worker in workers.values()):
+            time.sleep(POLL)
+            for task, run in runs.items():
+                last = (read_metrics(run) or [{"step": 0}])[-1]
+                shown.update(skill_name(task), last["step"], total_steps, last)
+            _check_workers(workers, output_dir)
+        _check_workers(workers, output_dir)
+        for task in runs:
+            shown.update(skill_name(task), total_steps, total_steps, read_metrics(runs[task])[-1])
+    finally:
+        for worker in workers.values():
+            if worker.poll() is None:
+                worker.terminate()
+                worker.wait()
+    return {task: load(run / SKILL) for task, run in runs.items()}
+
+
+def _start(command: list[str], core: int | None, log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "wb") as output:
+        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    if core is not None:
+        # Before JAX counts the cores for its threads: one training on one core wastes nothing on synchronisation.
+        os.sched_setaffinity(worker.pid, {core})
+    return worker
+
+
+def _check_workers(workers: dict[str, subprocess.Popen[bytes]], output_dir: Path) -> None:
+    for task, worker in workers.items():
+        if worker.poll():
+            lines = (output_dir / f"{skill_name(task)}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            raise QomposeError(f"training {task} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}")
+
+
+def _compose(skills: dict[str, Skill], output_dir: Path, seed: int, shown: Bars) -> Skill:
+    first, second = skills.values()
+    composed = compose(
+        first & second,
+        name=skill_name(COMPOSED),
+        options=Extraction(seed=seed),
+        on_progress=lambda done, total: shown.update("extracting", done, total),
+    )
+    composed.save(output_dir / skill_name(COMPOSED))
+    return composed
+
+
+def _evaluate_all(skills: dict[str, Skill], episodes: int, seed: int, shown: Bars) -> dict[str, dict[str, Evaluation]]:
+    total = len(skills) * len(MODES) * episodes
+    done = 0
+    results: dict[str, dict[str, Evaluation]] = {}
+    for task, skill in skills.items():
+        results[task] = {}
+        for mode in MODES:
+            before = done
+            results[task][mode] = evaluate(
+                skill, task, episodes, mode=mode, seed=seed,
+                on_step=lambda count, before=before: shown.update("evaluating", before + count, total),
+            )  # fmt: skip
+            done += episodes
+    return results
+
+
+def _report(
+    skills: dict[str, Skill], results: dict[str, dict[str, Evaluation]], seconds: dict[str, float], seed: int,
+    pretrained: bool,
+) -> dict[str, Any]:  # fmt: skip
+    entries = []
+    for task, skill in skills.items():
+        facts = skill.provenance
+        entry: dict[str, Any] = {
+            "name": skill.name, "task": task,
+            "environment_steps": facts.get("steps", 0), "training_episodes": facts.get("episodes", 0),
+            "training_seconds": facts.get("seconds", 0.0), "paper": PAPER[task],
+        }  # fmt: skip
+        entry |= {mode: _figures(evaluation) for mode, evaluation in results[task].items()}
+        entries.append(entry)
+    return {
+        "episodes": len(results[COMPOSED]["sample"].episodes), "seed": seed, "pretrained": pretrained,
+        "skills": entries, "system": describe_system(),
+    }  # fmt: skip
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    distance = evaluation.values("distance")
+    position = [float(evaluation.values(name).mean()) for name in ("puck_x", "puck_y")]
+    return {
+        "mean": float(distance.mean()), "std": float(distance.std()), "median": float(np.median(distance)),
+        "mean_position": position, "return": float(evaluation.values("return").mean()),
+    }  # fmt: skip
+
+
+def _draw(results: dict[str, dict[str, Evaluation]], output_dir: Path) -> str:
+    from qompose.view.pictures import draw_final_positions
+
+    colours = {"PushLeft": "tab:blue", "PushBottom": "tab:orange", COMPOSED: "tab:green"}
+    groups = []
+    for task, evaluations in results.items():
+        evaluation = evaluations["sample"]
+        positions = np.stack([evaluation.values("puck_x"), evaluation.values("puck_y")], axis=-1)
+        label = f"{skill_name(task)}{' (composed)' if task == COMPOSED else ''}"
+        groups.append((f"{label}: {evaluation.values('distance').mean():.3f} m", positions, colours[task]))
+    path = output_dir / "final_positions.png"
+    draw_final_positions(
+        path, groups, title="Where the puck ends: two skills and their composition", goals=[(-1.0, None), (None, -1.0)]
+    )
+    return str(path)
+
+
+def _film(skills: dict[str, Skill], output_dir: Path, seed: int, shown: Bars) -> str:
+    from qompose.view.video import record_many
+
+    try:
+        import av  # noqa: F401
+
+        path = output_dir / "demo.mp4"
+    except ImportError:
+        path = output_dir / "demo.gif"
+    captions = {task: f"{skill.name}{' = left & bottom' if task == COMPOSED else ''}" for task, skill in skills.items()}
+    record_many(
+        [(skill, task, {}, captions[task]) for task, skill in skills.items()], path, seed=seed,
+        on_step=lambda done, total: shown.update("filming", done, total),
+    )  # fmt: skip
+    return str(path)
+
+
+def _timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    begin = time.perf_counter()
+    result = work()
+    seconds[name] = time.perf_counter() - begin
+    return result

@@ -1,0 +1,85 @@
+"""From an environment's id to a vector environment that an agent with continuous actions can learn in."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
+
+from qompose.envs.gym import TaskVectorEnv
+from qompose.tasks import TASKS, make_task
+from qompose.types import QomposeError
+
+
+def build_vector_env(env_id: str, num_envs: int, options: dict[str, Any] | None = None) -> VectorEnv:
+    """Return the vector environment of a task's name or of any Gymnasium id ("module:Name-v0" imports the module).
+
+    Raises QomposeError, in one line, for an unknown id, options that it does not take, or spaces that are not boxes.
+    """
+    options = options or {}
+    name = env_id.removeprefix("qompose:").removesuffix("-v0")
+    if name in TASKS:
+        return TaskVectorEnv(make_task(name, **options), num_envs)
+    spec = _find(env_id)
+    try:
+        if spec.entry_point is None:
+            env = gymnasium.make_vec(spec, num_envs, **options)
+        else:
+            # The checker would print what is checked here anyway, and slows down every step.
+            options = {"disable_env_checker": True, **options}
+            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", **options)
+    except (gymnasium.error.Error, TypeError, ValueError, ImportError) as error:
+        raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
+    check_spaces(env_id, env)
+    return env
+
+
+def check_spaces(env_id: str, env: VectorEnv) -> tuple[Box, Box]:
+    """Return the spaces of one lane's observations and actions: a vector, and a bounded vector of reals.
+
+    Raises QomposeError for any other spaces.
+    """
+    observation = _vector_box(env_id, "observations", env.single_observation_space)
+    action = _vector_box(env_id, "actions", env.single_action_space)
+    if not np.issubdtype(action.dtype, np.floating):
+        raise QomposeError(f"{env_id}: its actions are {action.dtype}, only real numbers can be learned")
+    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise QomposeError(f"{env_id}: its actions are unbounded: wrap it so that every action has finite bounds")
+    if not (action.low < action.high).all():
+        raise QomposeError(f"{env_id}: an action whose lowest and highest value are equal cannot be learned")
+    return observation, action
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _vector_box(env_id: str, kind: str, space: gymnasium.Space) -> Box:
+    if not isinstance(space, Box):
+        raise QomposeError(f"{env_id}: its {kind} are {type(space).__name__}, only Box can be learned from")
+    if len(space.shape) != 1 or space.shape[0] < 1:
+        raise QomposeError(f"{env_id}: its {kind} have shape {space.shape}, only vectors can be learned from")
+    return space
+
+
+def _find(env_id: str) -> EnvSpec:
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error:
+        near = difflib.get_close_matches(name, [*TASKS, *gymnasium.registry], n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        tasks = ", ".join(TASKS)
+        raise QomposeError(f"there is no environment {env_id!r}: {hint}the tasks are {tasks}") from None

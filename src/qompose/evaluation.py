@@ -1,0 +1,109 @@
+"""Episodes in, numbers out: a policy run for a fixed number of episodes on lock-step environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qompose.envs.episodes import run_episodes
+from qompose.envs.lockstep import Lockstep
+from qompose.skill.artifact import Skill
+from qompose.types import Policy, QomposeError
+
+# More lanes than this gain nothing: the networks' cost per observation no longer falls.
+LANES = 50
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What happened in each episode, in a fixed order, and the figures people compare."""
+
+    env: str
+    episodes: list[dict[str, float]] = field(repr=False)
+    mode: str = "sample"
+    seed: int = 0
+
+    def values(self, name: str) -> np.ndarray:
+        """One figure of every episode: `return`, `length`, `success`, `distance`, `puck_x`, ..."""
+        return np.array([episode[name] for episode in self.episodes], dtype=np.float64)
+
+    def summary(self) -> dict[str, Any]:
+        """Mean, standard deviation (over episodes) and median of every figure, ready for JSON."""
+        result: dict[str, Any] = {
+            "env": self.env, "mode": self.mode, "seed": self.seed, "episodes": len(self.episodes),
+        }  # fmt: skip
+        shared = set.intersection(*(set(episode) for episode in self.episodes)) - {"lane"}
+        for name in sorted(shared):
+            values = self.values(name)
+            result[name] = {
+                "mean": float(values.mean()), "std": float(values.std()), "median": float(np.median(values)),
+            }  # fmt: skip
+        return result
+
+
+def skill_policy(skill: Skill, mode: str, seed: int) -> Policy:
+    """The skill's NumPy acting path as a policy of a batch of observations. Raises QomposeError for a bad seed."""
+    if not 0 <= seed < 2**63:
+        raise QomposeError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
+    rng = np.random.default_rng(seed)
+    return lambda observations, step: skill.act(observations, mode=mode, rng=rng)
+
+
+def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """The environment to run a skill in, and its options: by default those it was trained with.
+
+    A skill may come from a stranger, so an id that would import a module counts only if the caller gives it. Raises
+    QomposeError if the skill alone does not say where to run.
+    """
+    if env is not None:
+        return env, options or {}
+    if skill.composition is not None:
+        raise QomposeError(f"skill {skill.name!r} is composed and has no task of its own; say which one with env")
+    home = str(skill.task["id"])
+    if ":" in home.removeprefix("qompose:"):
+        raise QomposeError(
+            f"skill {skill.name!r} names the environment {home!r}; say so with env if you trust its module"
+        )
+    return home, {**skill.task["options"], **(options or {})}
+
+
+def evaluate(
+    skill: Skill,
+    env: str | None = None,
+    episodes: int = 100,
+    *,
+    mode: str = "sample",
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Run a skill, by default on the task it was trained for.
+
+    `mode` is how it acts: `sample` (one draw of the sampler), `resample` (importance resampling, exact for the skill's
+    Q as the candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown
+    environment or one whose spaces are not the skill's.
+    """
+    if episodes < 1:
+        raise QomposeError(f"episodes is {episodes}; it must be at least 1")
+    env, options = choose_task(skill, env, options)
+    policy = skill_policy(skill, mode, seed)
+    lockstep = Lockstep.make(env, min(episodes, LANES), options)
+    try:
+        check_spaces(skill, lockstep)
+        return Evaluation(env, run_episodes(policy, lockstep, episodes, seed=seed, on_step=on_step), mode, seed)
+    finally:
+        lockstep.close()
+
+
+def check_spaces(skill: Skill, env: Lockstep) -> None:
+    """Refuse an environment that the skill cannot act in, with the reason."""
+    pairs = {
+        "observations": (int(skill.observation["size"]), env.observation_size),
+        "actions": (int(skill.action["size"]), env.action_size),
+    }
+    for what, (mine, theirs) in pairs.items():
+        if mine != theirs:
+            raise QomposeError(f"skill {skill.name!r} has {mine} {what}, the environment {theirs}; use another one")

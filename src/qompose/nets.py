@@ -1,0 +1,203 @@
+"""Networks as equinox modules of one state, and their way to and from the named arrays of a skill.
+
+A composed Q (`SumQ`) is one more Q. The kinds form a closed set; nothing is ever imported by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from qompose.soft.compose import combine_values
+from qompose.types import QomposeError
+
+NORM_EPSILON = 1e-5
+
+
+class Perceptron(eqx.Module):
+    """Two-input perceptron: `h = relu(norm(o W_o + x W_x + c) + b)`, further hidden layers, a linear output.
+
+    The observation's share of the first layer is computed once for all particles x of a state. `norm` is a layer norm
+    without learned scale (the next layer holds it), with the bias behind it. Since h is linear in the weights, centring
+    the *weights* centres h: mean subtraction costs nothing per particle.
+    """
+
+    observation_mean: Float[Array, " obs"]
+    observation_scale: Float[Array, " obs"]
+    weight_observation: Float[Array, "obs h0"]
+    weight_input: Float[Array, "act h0"]
+    bias_input: Float[Array, " h0"]  # before the norm: without it a norm would see only the direction of its input
+    weights: list[Float[Array, "_ _"]]
+    biases: list[Float[Array, " _"]]
+    weight_out: Float[Array, "h out"]
+    bias_out: Float[Array, " out"]
+    layer_norm: bool = eqx.field(static=True)
+
+    def __call__(self, observation: Float[Array, " obs"], inputs: Float[Array, "*n act"]) -> Float[Array, "*n out"]:
+        """One observation, any number of second inputs."""
+        mean, scale = lax.stop_gradient((self.observation_mean, self.observation_scale))
+        centred = _centre if self.layer_norm else lambda weight: weight
+        hidden = (observation - mean) / scale @ centred(self.weight_observation) + centred(self.bias_input)
+        hidden = hidden + inputs @ centred(self.weight_input)
+        hidden = self._activate(hidden, self.biases[0])
+        for weight, bias in zip(self.weights, self.biases[1:], strict=True):
+            hidden = self._activate(hidden @ centred(weight), bias)
+        return hidden @ self.weight_out + self.bias_out
+
+    def _activate(self, hidden: Array, bias: Array) -> Array:
+        if self.layer_norm:
+            hidden = hidden * _inverse_deviation(hidden)
+        return jax.nn.relu(hidden + bias)
+
+
+def _centre(weight: Array) -> Array:
+    return weight - jnp.mean(weight, axis=-1, keepdims=True)
+
+
+def _inverse_deviation(hidden: Array) -> Array:
+    """1/√(mean h² + ε). Means are products with a constant matrix: row reductions are many times slower on a CPU."""
+    size = hidden.shape[-1]
+    mean = jnp.square(hidden) @ jnp.full((size, 1), 1.0 / size, hidden.dtype)
+    return lax.rsqrt(mean + NORM_EPSILON) @ jnp.ones((1, size), hidden.dtype)
+
+
+def init_perceptron(
+    observation_size: int,
+    input_size: int,
+    output_size: int,
+    hidden: Sequence[int],
+    *,
+    layer_norm: bool = False,
+    key: PRNGKeyArray,
+) -> Perceptron:
+    """Fresh weights, uniform in ±1/√fan-in. The key is consumed."""
+    keys = iter(jax.random.split(key, len(hidden) + 2))
+
+    def draw(fan_in: int, shape: tuple[int, ...]) -> Array:
+        bound = fan_in**-0.5
+        return jax.random.uniform(next(keys), shape, minval=-bound, maxval=bound)
+
+    fan_in = observation_size + input_size
+    first = draw(fan_in, (fan_in, hidden[0]))
+    return Perceptron(
+        observation_mean=jnp.zeros(observation_size),
+        observation_scale=jnp.ones(observation_size),
+        weight_observation=first[:observation_size],
+        weight_input=first[observation_size:],
+        bias_input=draw(fan_in, (hidden[0],)),
+        weights=[draw(a, (a, b)) for a, b in pairwise(hidden)],
+        biases=[jnp.zeros(size) for size in hidden],
+        weight_out=draw(hidden[-1], (hidden[-1], output_size)),
+        bias_out=jnp.zeros(output_size),
+        layer_norm=layer_norm,
+    )
+
+
+class QFunction(eqx.Module):
+    """Q(s, a) in raw reward units: `offset + scale · network(s, a)`; the constants are set once, never learned."""
+
+    network: Perceptron
+    offset: Float[Array, ""]
+    scale: Float[Array, ""]
+
+    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, "*n act"]) -> Float[Array, "*n"]:
+        """Values of any number of actions in one state."""
+        offset, scale = lax.stop_gradient((self.offset, self.scale))
+        return offset + scale * self.network(observation, action)[..., 0]
+
+
+class SumQ(eqx.Module):
+    """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
+
+    members: list[QFunction | SumQ]
+    weights: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, "*n act"]) -> Float[Array, "*n"]:
+        """Values of any number of actions in one state."""
+        return combine_values([member(observation, action) for member in self.members], self.weights)
+
+
+class Sampler(eqx.Module):
+    """u = f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017)."""
+
+    network: Perceptron
+
+    def __call__(self, observation: Float[Array, " obs"], noise: Float[Array, "*n act"]) -> Float[Array, "*n act"]:
+        """Pre-squash particles, one for each row of noise."""
+        return self.network(observation, noise)
+
+
+def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
+    """Return a QFunction or Sampler that sees observations as (o − mean)/scale."""
+    return eqx.tree_at(lambda m: (m.network.observation_mean, m.network.observation_scale), module, (mean, scale))
+
+
+def describe(module: QFunction | SumQ | Sampler) -> dict[str, Any]:
+    """The module's specification, as a skill's manifest holds it."""
+    if isinstance(module, SumQ):
+        return {"kind": "sum", "weights": list(module.weights), "of": [describe(member) for member in module.members]}
+    network = module.network
+    kind = "critic" if isinstance(module, QFunction) else "sampler"
+    hidden = [int(bias.shape[0]) for bias in network.biases]
+    return {"kind": kind, "hidden": hidden, "layer_norm": network.layer_norm}
+
+
+def to_arrays(module: QFunction | SumQ | Sampler) -> dict[str, np.ndarray]:
+    """The module's numbers under the names of a skill's file."""
+    if isinstance(module, SumQ):
+        parts = enumerate(to_arrays(member) for member in module.members)
+        return {f"{index}/{name}": array for index, part in parts for name, array in part.items()}
+    network = module.network
+    arrays: dict[str, Any] = {
+        "observation_mean": network.observation_mean,
+        "observation_scale": network.observation_scale,
+        "weight_observation": network.weight_observation,
+        "weight_input": network.weight_input,
+        "bias_input": network.bias_input,
+        "weight_out": network.weight_out,
+        "bias_out": network.bias_out,
+    }
+    arrays |= {f"weight_{k + 1}": weight for k, weight in enumerate(network.weights)}
+    arrays |= {f"bias_{k}": bias for k, bias in enumerate(network.biases)}
+    if isinstance(module, QFunction):
+        arrays |= {"offset": module.offset, "scale": module.scale}
+    return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+
+
+def from_arrays(specification: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Rebuild the module that `describe` and `to_arrays` took apart."""
+    kind = specification["kind"]
+    if kind == "sum":
+        members = []
+        for index, child in enumerate(specification["of"]):
+            prefix = f"{index}/"
+            part = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+            members.append(from_arrays(child, part))
+        return SumQ(members=members, weights=tuple(float(weight) for weight in specification["weights"]))
+    if kind not in ("critic", "sampler"):
+        raise QomposeError(f"network kind {kind!r} is unknown; this version knows critic, sampler and sum")
+    depth = len(specification["hidden"])
+    array = {name: jnp.asarray(value) for name, value in arrays.items()}
+    network = Perceptron(
+        observation_mean=array["observation_mean"],
+        observation_scale=array["observation_scale"],
+        weight_observation=array["weight_observation"],
+        weight_input=array["weight_input"],
+        bias_input=array["bias_input"],
+        weights=[array[f"weight_{k}"] for k in range(1, depth)],
+        biases=[array[f"bias_{k}"] for k in range(depth)],
+        weight_out=array["weight_out"],
+        bias_out=array["bias_out"],
+        layer_norm=bool(specification["layer_norm"]),
+    )
+    if kind == "sampler":
+        return Sampler(network)
+    return QFunction(network, offset=array["offset"], scale=array["scale"])

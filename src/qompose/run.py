@@ -1,0 +1,248 @@
+"""The run directory: what was asked for, what happened, and the last good state.
+
+    config.json   command.txt   system.json   metrics.jsonl   events.out.tfevents.*   checkpoints/<step>/   last
+
+A checkpoint appears whole or not at all, and the one before it is removed only after the new one is on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qompose import store
+from qompose.types import QomposeError
+
+PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
+CHECKPOINTS_KEPT = 2
+LONGEST_COMMAND = 4096  # what a skill can hold
+
+
+def describe_system() -> dict[str, Any]:
+    """Versions, processor and commit: what a figure depends on besides its seed. Holds no names of hosts or folders."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": jax.devices()[0].platform,
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str | None:
+    # The package's own folder: the commit of the code, not of whatever the user stands in.
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> str:
+    """The command that is running, without the folder of the interpreter or the script, as one printable line."""
+    text = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)[:LONGEST_COMMAND]
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """A directory that a training writes into. Nothing that is already there is harmed."""
+
+    def __init__(self, directory: str | Path, config: Mapping[str, Any], *, resume: bool = False, events: bool = True):
+        """Start a run, or continue one with the same configuration.
+
+        Raises QomposeError if the directory holds something already (and `resume` is not given), or if it is to be
+        resumed and was started with another configuration.
+        """
+        self.directory = Path(directory)
+        config = json.loads(json.dumps(config))
+        path = self.directory / "config.json"
+        if resume and path.exists():
+            _check_same(store.read_json(path), config, self.directory)
+        elif self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+            advice = "give --resume to continue it, or another directory"
+            if not path.exists():
+                advice = "it holds no run; give another directory"
+            raise QomposeError(f"{self.directory} exists already; {advice}")
+        else:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            store.write_json(path, config)
+            (self.directory / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
+            store.write_json(self.directory / "system.json", describe_system())
+        self._events = events
+        self._writer: Any = None
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Append figures to metrics.jsonl and to the TensorBoard events."""
+        line = json.dumps({"step": step, **{name: _number(value) for name, value in figures.items()}})
+        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self._events:
+            if self._writer is None:
+                from tensorboardX import SummaryWriter  # costs a tenth of a second: only for those who log
+
+                self._writer = SummaryWriter(str(self.directory), write_to_disk=True)
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Write a checkpoint atomically, point `last` at it, and remove all but the latest two."""
+        folder = self.directory / "checkpoints"
+        folder.mkdir(exist_ok=True)
+
+        def write(target: Path) -> None:
+            store.write_arrays(target / "state.safetensors", dict(arrays))
+            shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
+            digest = store.sha256_of(target / "state.safetensors")
+            store.write_json(target / "state.json", {"step": step, "facts": facts, "arrays": shapes, "sha256": digest})
+
+        store.publish(folder / f"{step:09d}", write, overwrite=True)
+        link = self.directory / "last.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("checkpoints") / f"{step:09d}")
+        os.replace(link, self.directory / "last")
+        for old in self._steps()[:-CHECKPOINTS_KEPT]:
+            _remove_checkpoint(folder / f"{old:09d}")
+
+    def load(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The latest checkpoint that can be read whole: (step, arrays, facts), or None if none was ever written.
+
+        Figures logged after it are taken out of metrics.jsonl: the resumed run will write them again. Raises
+        QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
+        """
+        for step in reversed(self._steps()):
+            folder = self.directory / "checkpoints" / f"{step:09d}"
+            try:
+                manifest = store.read_json(folder / "state.json")
+                facts = dict(manifest["facts"])
+                expected = {name: (dtype, tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
+                arrays = store.read_arrays(
+                    folder / "state.safetensors", expected, sha256=manifest["sha256"], finite=False
+                )
+            except (QomposeError, OSError, AttributeError, KeyError, TypeError, ValueError):
+                continue
+            self._forget_after(step)
+            return step, arrays, facts
+        if self._steps():
+            raise QomposeError(f"{self.directory}: no checkpoint can be read; start a new run in another directory")
+        self._forget_after(-1)
+        return None
+
+    def _steps(self) -> list[int]:
+        folder = self.directory / "checkpoints"
+        return sorted(
+            int(entry.name) for entry in folder.glob("[0-9]*") if re.fullmatch(r"\d{9,}", entry.name, re.ASCII)
+        )
+
+    def _forget_after(self, step: int) -> None:
+        kept = [line for line in read_metrics(self.directory) if line["step"] <= step]
+        temporary = self.directory / "metrics.jsonl.new"
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, self.directory / "metrics.jsonl")
+
+
+def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a line that a crash cut short is left out."""
+    path = Path(directory) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines.append(line)
+    return lines
+
+
+def name_leaves(tree: Any) -> dict[str, np.ndarray]:
+    """The arrays of a module under stable names, for a checkpoint."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+def restore_leaves(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Put arrays of `name_leaves` back into a module of the same structure; raises QomposeError where they differ."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    restored = []
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name not in arrays or arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype:
+            raise QomposeError(
+                f"checkpoint: {name} is missing or of another shape; it belongs to another configuration"
+            )
+        # A copy of its own: donated buffers must not be shared with a read-only view of a file.
+        restored.append(jax.numpy.array(arrays[name], copy=True))
+    return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def _number(value: Any) -> float | int | None:
+    number = float(value)
+    if not np.isfinite(number):
+        return None
+    return int(value) if isinstance(value, (int, np.integer)) else number
+
+
+def _check_same(old: Any, new: Mapping[str, Any], directory: Path) -> None:
+    if old == new:
+        return
+    flat_old, flat_new = _flatten(old), _flatten(new)
+    for name in sorted(flat_old.keys() | flat_new.keys()):
+        if flat_old.get(name) != flat_new.get(name):
+            raise QomposeError(
+                f"{directory} was started with {name}={flat_old.get(name)!r}, not {flat_new.get(name)!r}; "
+                "resume with the same settings or start a new run"
+            )
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    parts = (_flatten(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items())
+    return {name: item for part in parts for name, item in part.items()}
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    for entry in folder.iterdir():
+        entry.unlink()
+    folder.rmdir()

@@ -1,0 +1,41 @@
+"""Skills that come with the package, and loading a skill by path or by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qompose.skill.artifact import MANIFEST, Skill
+from qompose.types import QomposeError
+
+SHIPPED = Path(__file__).parent / "pretrained"
+
+
+def shipped_skills() -> dict[str, Path]:
+    """Name -> directory of every skill in the package."""
+    return {folder.parent.name: folder.parent for folder in sorted(SHIPPED.glob(f"*/{MANIFEST}"))}
+
+
+def find_skill(path: str | os.PathLike[str]) -> Path:
+    """The directory of a skill, given itself, a run that made one, or the name of a shipped skill."""
+    given = Path(path)
+    for folder in (given, given / "skill"):
+        if (folder / MANIFEST).exists():
+            return folder
+    shipped = shipped_skills()
+    if str(path) in shipped:
+        return shipped[str(path)]
+    if (given / "config.json").exists():
+        raise QomposeError(f"{given} is a run that has not finished; continue it with: qompose train --resume ...")
+    if given.exists():
+        return given  # loading it says what is missing
+    known = f"; shipped skills: {', '.join(shipped)}" if shipped else ""
+    raise QomposeError(f"there is no skill {str(path)!r}; give the directory of a skill or of a run{known}")
+
+
+def load(path: str | os.PathLike[str], *, replay: bool = True) -> Skill:
+    """Load a skill by directory, by the run that made it, or by the name of a shipped one. Runs no code from it.
+
+    `replay=False` leaves its data on the disk. Raises QomposeError in one line for anything malformed.
+    """
+    return Skill.load(find_skill(path), replay=replay)

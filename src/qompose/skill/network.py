@@ -1,0 +1,265 @@
+"""The networks that a skill may hold: a closed set of kinds, their arrays, and their forward pass in NumPy.
+
+A leaf (`critic`, `sampler`) is a perceptron of two inputs, the observation o and a vector x: the action for a critic,
+the noise ξ for a sampler.
+
+    h = (o − observation_mean)/observation_scale @ weight_observation + x @ weight_input + bias_input
+    h = relu(LN(h) + bias_0), then h = relu(LN(h @ weight_k) + bias_k), last y = h @ weight_out + bias_out
+    critic: Q = offset + scale · y (raw reward units); sampler: u = y, a = tanh u
+
+LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
+`sum` is Σ w_i Q_i over critics; `candidates` draws from several samplers in turn. The arrays of child i are `i/NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qompose.skill.expression import MOST_LEAVES
+from qompose.store import show
+from qompose.types import QomposeError
+
+NORM_EPSILON = 1e-5
+MOST_LAYERS = 8
+MOST_UNITS = 4096
+DEEPEST = 8
+
+# What may stand in a role, and for each node the key of its children's weights.
+ROLES = {"critic": ("critic", "sum"), "sampler": ("sampler", "candidates")}
+
+
+class Network(NamedTuple):
+    """A specification, as it stands in a manifest, and its float32 arrays by name."""
+
+    spec: dict[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+# --------------------------------------------------------------------------------------------------- specification
+
+
+def check_spec(spec: Any, role: str) -> None:
+    """Refuse a specification that is not, in every field, one of the closed set for the role critic or sampler."""
+    leaves = _check_node(spec, role, role, 1)
+    if leaves > MOST_LEAVES:
+        raise QomposeError(f"{role}.of: {leaves} leaf networks, at most {MOST_LEAVES} are allowed")
+
+
+def _check_node(spec: Any, role: str, field: str, depth: int) -> int:
+    if not isinstance(spec, dict):
+        raise QomposeError(f"{field}: must be an object with a kind, not {show(spec)}")
+    kind = spec.get("kind")
+    if kind not in ROLES[role]:
+        raise QomposeError(f"{field}.kind: must be one of {', '.join(ROLES[role])}, not {show(kind)}")
+    leaf = kind == role
+    wanted = {"kind", "hidden", "layer_norm"} if leaf else {"kind", "of"} | ({"weights"} if kind == "sum" else set())
+    for name in spec:
+        if name not in wanted:
+            raise QomposeError(f"{field}.{show(name)}: does not belong to kind {kind}; remove it")
+    for name in wanted:
+        if name not in spec:
+            raise QomposeError(f"{field}.{name}: is missing")
+    if leaf:
+        _check_leaf(spec, field)
+        return 1
+    if depth >= DEEPEST:
+        raise QomposeError(f"{field}: is nested deeper than {DEEPEST}")
+    children = spec["of"]
+    if not isinstance(children, list) or not 1 <= len(children) <= MOST_LEAVES:
+        raise QomposeError(f"{field}.of: must be a list of 1 to {MOST_LEAVES} networks")
+    if kind == "sum":
+        _check_weights(spec["weights"], len(children), f"{field}.weights")
+    return sum(_check_node(child, role, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
+
+
+def _check_leaf(spec: dict[str, Any], field: str) -> None:
+    hidden = spec["hidden"]
+    if not isinstance(hidden, list) or not 1 <= len(hidden) <= MOST_LAYERS:
+        raise QomposeError(f"{field}.hidden: must be a list of 1 to {MOST_LAYERS} sizes, not {show(hidden)}")
+    if not all(type(size) is int and 1 <= size <= MOST_UNITS for size in hidden):
+        raise QomposeError(f"{field}.hidden: sizes must be integers from 1 to {MOST_UNITS}, not {show(hidden)}")
+    if not isinstance(spec["layer_norm"], bool):
+        raise QomposeError(f"{field}.layer_norm: must be true or false, not {show(spec['layer_norm'])}")
+
+
+def _check_weights(weights: Any, count: int, field: str) -> None:
+    if not isinstance(weights, list) or len(weights) != count:
+        raise QomposeError(f"{field}: must be a list of {count} numbers, one for each network")
+    for weight in weights:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 1e-9 <= weight <= 1e9:
+            raise QomposeError(f"{field}: a weight must be a number from 1e-9 to 1e9, not {show(weight)}")
+
+
+def expected_arrays(
+    spec: dict[str, Any], observation_size: int, action_size: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of every array that the specification asks for."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for prefix, leaf, _ in leaves_of(spec):
+        hidden, kind = leaf["hidden"], leaf["kind"]
+        output_size = 1 if kind == "critic" else action_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "observation_mean": (observation_size,),
+            "observation_scale": (observation_size,),
+            "weight_observation": (observation_size, hidden[0]),
+            "weight_input": (action_size, hidden[0]),
+            "bias_input": (hidden[0],),
+        }
+        shapes |= {f"weight_{k}": (hidden[k - 1], hidden[k]) for k in range(1, len(hidden))}
+        shapes |= {f"bias_{k}": (size,) for k, size in enumerate(hidden)}
+        shapes |= {"weight_out": (hidden[-1], output_size), "bias_out": (output_size,)}
+        if kind == "critic":
+            shapes |= {"offset": (), "scale": ()}
+        expected |= {prefix + name: ("float32", shape) for name, shape in shapes.items()}
+    return expected
+
+
+def leaves_of(
+    spec: dict[str, Any], prefix: str = "", weight: float = 1.0
+) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """Prefix of the array names, specification and total weight of every leaf."""
+    if "of" not in spec:
+        yield prefix, spec, weight
+        return
+    weights = spec.get("weights", [1.0] * len(spec["of"]))
+    for index, (child, share) in enumerate(zip(spec["of"], weights, strict=True)):
+        yield from leaves_of(child, f"{prefix}{index}/", weight * share)
+
+
+def check_arrays(network: Network, observation_size: int, action_size: int) -> dict[str, np.ndarray]:
+    """The arrays, read-only, if they are exactly those of the specification, finite, and all scales are positive."""
+    expected = expected_arrays(network.spec, observation_size, action_size)
+    for name in network.arrays:
+        if name not in expected:
+            raise QomposeError(f"tensor {show(name)}: does not belong to the network; remove it")
+    result = {}
+    for name, (dtype, shape) in expected.items():
+        if name not in network.arrays:
+            raise QomposeError(f"tensor {name!r}: is missing")
+        array = np.asarray(network.arrays[name])
+        if array.dtype != dtype or array.shape != shape:
+            raise QomposeError(f"tensor {name!r}: must be {dtype} {list(shape)}, not {array.dtype} {list(array.shape)}")
+        if array.flags.writeable:
+            array = array.copy()
+            array.flags.writeable = False
+        if not np.isfinite([array.min(), array.max()]).all():
+            raise QomposeError(f"tensor {name!r}: holds NaN or infinity; only finite numbers are allowed")
+        if name.rpartition("/")[2] in ("scale", "observation_scale") and not array.min() > 0.0:
+            raise QomposeError(f"tensor {name!r}: a scale must be positive")
+        result[name] = array
+    return result
+
+
+# -------------------------------------------------------------------------------------------------------- forward
+
+
+class Perceptron:
+    """One leaf network, its arrays made ready to be used many times.
+
+    h is linear in the weights, so that centring the *weights* once centres h: LN needs no mean when acting.
+    """
+
+    def __init__(self, spec: dict[str, Any], arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
+        def get(name: str) -> np.ndarray:
+            return np.ascontiguousarray(arrays[prefix + name])
+
+        def centred(name: str) -> np.ndarray:
+            weight = get(name)
+            return _centre(weight) if spec["layer_norm"] else weight
+
+        count = len(spec["hidden"])
+        self.layer_norm: bool = spec["layer_norm"]
+        self.mean, self.scale = get("observation_mean"), get("observation_scale")
+        self.weight_observation, self.weight_input = centred("weight_observation"), centred("weight_input")
+        self.bias_input = centred("bias_input")
+        self.biases = [get(f"bias_{k}") for k in range(count)]
+        self.weights = [centred(f"weight_{k}") for k in range(1, count)]
+        self.weight_out, self.bias_out = get("weight_out"), get("bias_out")
+        self.epsilon = np.float32(NORM_EPSILON)
+        self.inverse_sizes = [np.float32(1.0 / size) for size in spec["hidden"]]
+
+    def read(self, observation: np.ndarray) -> np.ndarray:
+        """The observation's part of the first layer, once for all inputs. (batch, obs) -> (batch, 1, h0)"""
+        return (((observation - self.mean) / self.scale) @ self.weight_observation + self.bias_input)[:, None, :]
+
+    def __call__(self, read: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        """Outputs for inputs (batch, n, act), given what `read` returned. -> (batch, n, out)"""
+        batch, n, size = inputs.shape
+        first = inputs.reshape(-1, size) @ self.weight_input
+        hidden = (first.reshape(batch, n, -1) + read).reshape(batch * n, -1)
+        hidden = self._activate(hidden, 0)
+        for k, weight in enumerate(self.weights, start=1):
+            hidden = self._activate(hidden @ weight, k)
+        return (hidden @ self.weight_out + self.bias_out).reshape(batch, n, -1)
+
+    def _activate(self, hidden: np.ndarray, k: int) -> np.ndarray:
+        if self.layer_norm:
+            variance = np.vecdot(hidden, hidden) * self.inverse_sizes[k]
+            hidden *= (1.0 / np.sqrt(variance + self.epsilon))[:, None]
+        hidden += self.biases[k]
+        return np.maximum(hidden, 0.0, out=hidden)
+
+
+def _centre(weight: np.ndarray) -> np.ndarray:
+    wide = weight.astype(np.float64)
+    return (wide - wide.mean(axis=-1, keepdims=True)).astype(np.float32)
+
+
+class Critic:
+    """A critic of any kind of the closed set. `critic.at(observation)` is a function of actions alone."""
+
+    def __init__(self, network: Network) -> None:
+        self._parts = [
+            (
+                Perceptron(spec, network.arrays, prefix),
+                np.float32(weight * float(network.arrays[prefix + "scale"])),
+                np.float32(weight * float(network.arrays[prefix + "offset"])),
+            )
+            for prefix, spec, weight in leaves_of(network.spec)
+        ]
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Q(s, ·) for observations (batch, obs): a function (batch, n, act) -> (batch, n)."""
+        reads = [perceptron.read(observation) for perceptron, _, _ in self._parts]
+
+        def q(action: np.ndarray) -> np.ndarray:
+            total = np.float32(0.0)
+            for (perceptron, scale, offset), read in zip(self._parts, reads, strict=True):
+                total = total + (perceptron(read, action)[..., 0] * scale + offset)
+            return np.asarray(total)
+
+        return q
+
+
+class Sampler:
+    """A sampler of any kind of the closed set: one or several implicit densities over pre-squash actions."""
+
+    def __init__(self, network: Network) -> None:
+        self.parts = [Perceptron(spec, network.arrays, prefix) for prefix, spec, _ in leaves_of(network.spec)]
+
+    def draw(self, observation: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """`count` particles u from each part. (batch, obs) -> one (batch, count, act) for each part"""
+        return [
+            part(part.read(observation), _noise(rng, (len(observation), count, part.weight_input.shape[0])))
+            for part in self.parts
+        ]
+
+    def draw_one(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One u for each observation, from a part chosen at random. (batch, obs) -> (batch, act)"""
+        if len(self.parts) == 1:
+            return self.draw(observation, 1, rng)[0][:, 0, :]
+        chosen = rng.integers(len(self.parts), size=len(observation))
+        size = self.parts[0].weight_input.shape[0]
+        result = np.empty((len(observation), size), dtype=np.float32)
+        for index, part in enumerate(self.parts):
+            rows = np.flatnonzero(chosen == index)
+            if rows.size:
+                result[rows] = part(part.read(observation[rows]), _noise(rng, (rows.size, 1, size)))[:, 0, :]
+        return result
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)

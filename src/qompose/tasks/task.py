@@ -1,0 +1,88 @@
+"""What a task is: a model, where episodes start, what is read from the simulator, and what it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import mujoco
+
+Array = Any  # a NumPy or a JAX array: everything after `read` is written once for both
+Readings = Mapping[str, Array]
+
+
+@functools.lru_cache(maxsize=64)
+def compile_scene(scene: str) -> mujoco.MjModel:
+    """Return the model of an MJCF string. Models are shared between environments: read them, do not write."""
+    import mujoco  # here, so that naming tasks needs no simulator
+
+    return mujoco.MjModel.from_xml_string(scene)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(ABC):
+    """A problem to be learned, free of any simulator loop.
+
+    Functions that take readings work for NumPy and JAX arrays and over any leading axes. Actions are in [-1, 1].
+    """
+
+    name: str
+
+    horizon: ClassVar[int]  # control steps per episode
+    substeps: ClassVar[int]  # simulator steps per control step
+    control_period: ClassVar[float]  # seconds per control step
+    action_size: ClassVar[int]
+    observation_names: ClassVar[tuple[str, ...]]
+    terminates: ClassVar[bool]  # there are terminal states
+    reset_uniforms: ClassVar[int]  # random numbers that one reset uses up
+    # Attributes of the simulator's data that `read` looks at; an environment collects exactly these over its lanes.
+    data_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "site_xpos")
+
+    @property
+    def observation_size(self) -> int:
+        """Length of an observation."""
+        return len(self.observation_names)
+
+    @abstractmethod
+    def scene(self) -> str:
+        """Return the MJCF of the task."""
+
+    def model(self) -> mujoco.MjModel:
+        """Return the compiled model, shared and read-only."""
+        return compile_scene(self.scene())
+
+    @abstractmethod
+    def reset(self, u: Array) -> tuple[Array, Array]:
+        """Return (qpos, qvel) of the start that the uniforms u (*batch, reset_uniforms) in [0, 1) stand for."""
+
+    @abstractmethod
+    def read(self, data: Any) -> dict[str, Array]:
+        """Return named readings of anything with the attributes `data_fields`, leading axes being the batch."""
+
+    @abstractmethod
+    def observe(self, readings: Readings) -> Array:
+        """Return the observation (*batch, observation_size)."""
+
+    @abstractmethod
+    def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
+        """Return the reward (*batch,) and the weighted terms that add up to it."""
+
+    @abstractmethod
+    def success(self, readings: Readings) -> Array:
+        """Return whether the task is solved in this state (*batch,)."""
+
+    @abstractmethod
+    def terminated(self, readings: Readings) -> Array:
+        """Return whether this state ends the episode (*batch,). A time limit or a divergence never does."""
+
+    @abstractmethod
+    def metrics(self, readings: Readings) -> dict[str, Array]:
+        """Return the numbers by which people judge the task, each (*batch,)."""
+
+    def options(self) -> dict[str, Any]:
+        """Return what was chosen about this task: `make_task(task.name, **task.options())` makes it again."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "name"}

@@ -1,0 +1,1 @@
+"""Training: online from an environment, offline from logged states."""

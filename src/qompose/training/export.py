@@ -1,0 +1,79 @@
+"""A finished training as a skill: networks, what V needs, spaces, the replay, and where it all came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from qompose.agents.sql import SQL
+from qompose.envs.lockstep import Lockstep
+from qompose.run import command_line, describe_system, now
+from qompose.skill.algebra import as_network
+from qompose.skill.artifact import Skill
+from qompose.skill.manifest import check_fields
+from qompose.training.online import Trained, Training
+
+
+def describe_skill(
+    name: str, env: Lockstep, agent: SQL, options: Training, task_options: dict[str, Any]
+) -> dict[str, Any]:
+    """What a skill says of itself that is known before it is trained.
+
+    Raises QomposeError for what a skill cannot hold, such as a name with a blank: better now than after the training.
+    """
+    system = describe_system()
+    names = env.observation_names if env.task is not None else None
+    fields: dict[str, Any] = {
+        "name": name,
+        "algorithm": "sql",
+        "temperature": agent.temperature,
+        "discount": agent.discount,
+        "observation": {"size": env.observation_size, "names": list(names) if names else None},
+        "action": {
+            "size": env.action_size,
+            "low": [float(x) for x in env.action_low],
+            "high": [float(x) for x in env.action_high],
+        },
+        "control_period": env.control_period,
+        "horizon": env.horizon,
+        "terminates": env.task is not None and env.task.terminates,
+        "task": {"id": env.env_id, "options": task_options},
+        "estimator": {"proposal": agent.proposal, "particles": 256, "centres": 64, "smoothing": 0.4},
+        "composition": None,
+        "provenance": {
+            "command": command_line(),
+            "created": now(),
+            "seed": options.seed,
+            "hyperparameters": _plain(dataclasses.asdict(agent)),
+            "training": _plain(dataclasses.asdict(options)),
+            "versions": system["versions"],
+            "commit": system["commit"],
+        },
+    }
+    return check_fields(fields)
+
+
+def export_skill(fields: dict[str, Any], trained: Trained) -> Skill:
+    """Return the skill that a training has made; `fields` from `describe_skill`."""
+    work: dict[str, Any] = {
+        "created": now(),
+        "steps": trained.steps,
+        "episodes": trained.episodes,
+        "seconds": round(trained.seconds, 1),
+    }
+    if trained.evaluations:
+        work["results"] = {key.removeprefix("eval/"): value for key, value in trained.evaluations[-1].items()}
+    # Of a foreign environment only experience tells whether it has terminal states.
+    terminates = fields["terminates"] or bool(np.any(trained.transitions.terminated))
+    return Skill(
+        **{**fields, "terminates": terminates, "provenance": {**fields["provenance"], **work}},
+        critic=as_network(trained.state.critic),
+        sampler=as_network(trained.state.sampler),
+        replay=trained.transitions,
+    )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -1,0 +1,167 @@
+"""Composition without an environment: a policy for a fixed, composed Q, from the states in the skills' replays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from qompose.agents.sql import SQL
+from qompose.nets import Sampler, init_perceptron, set_observation_scale
+from qompose.run import command_line, describe_system, now
+from qompose.skill.algebra import (
+    as_network,
+    compose_critic,
+    compose_temperature,
+    gather_samplers,
+    linear_form,
+    unite_replays,
+)
+from qompose.skill.artifact import Skill
+from qompose.skill.expression import Expression
+from qompose.skill.manifest import NAME
+from qompose.types import QomposeError
+
+# Steps in one compiled call: short enough for a live progress bar.
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How a policy is extracted from a composed Q."""
+
+    steps: int = 2_000
+    """Gradient steps of the sampler."""
+    seed: int = 0
+    """Seed of everything random."""
+    batch_size: int = 128
+    """States per step, drawn from the union of the replays."""
+    learning_rate: float = 1e-3
+    """Adam's step."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer of the sampler."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        if self.steps < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate <= 10.0:
+            raise QomposeError("extraction needs steps >= 1, batch_size >= 1 and learning_rate above 0, at most 10")
+        if not 0 <= self.seed < 2**32:
+            raise QomposeError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
+        if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
+            raise QomposeError(f"hidden is {self.hidden}; give 1 to 8 layers of 1 to 4096 units")
+
+
+def compose(
+    expression: Expression | Mapping[Skill, float],
+    *,
+    name: str | None = None,
+    extract: bool = True,
+    options: Extraction | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Skill:
+    """Combine skills into one that does all at once, offline (paper, Section IV): `compose(left & bottom)`.
+
+    `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are for
+    `{a: 0.7, b: 0.3}`. With `extract` a sampler is trained on the union of the skills' replays; without it the skill
+    acts on Q_Σ directly, by importance resampling over the constituents' samplers and uniform candidates. Raises
+    QomposeError if the skills do not fit together, with the reason.
+    """
+    skills, weights = linear_form(expression)
+    options = options or Extraction()
+    names = [skill.name for skill in skills]
+    name = NAME("name", name or "-and-".join(names)[:64].rstrip("-._"))
+    critic = compose_critic(skills, weights)
+    temperature = compose_temperature(skills, weights)
+    union = unite_replays(skills) if extract or all(skill.replay is not None for skill in skills) else None
+    begin = time.perf_counter()
+    if extract:
+        assert union is not None
+        agent = SQL(
+            temperature=temperature, discount=skills[0].discount, hidden=options.hidden,
+            sampler_learning_rate=options.learning_rate, batch_size=options.batch_size,
+        )  # fmt: skip
+        sampler = as_network(
+            extract_sampler(
+                agent, critic, union.observation, int(skills[0].action["size"]), options, on_progress=on_progress
+            )
+        )
+    else:
+        sampler = gather_samplers(skills)
+    return replace(
+        skills[0],
+        name=name,
+        critic=as_network(critic),
+        sampler=sampler,
+        temperature=temperature,
+        task={"id": _list_tasks(skills), "options": {}},
+        composition={"expression": repr(expression), "weights": list(weights), "names": names},
+        provenance={
+            "command": command_line(),
+            "created": now(),
+            "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
+                           "seed": options.seed, "seconds": round(time.perf_counter() - begin, 2)},
+            "versions": describe_system()["versions"],
+        },
+        replay=union,
+    )  # fmt: skip
+
+
+def _list_tasks(skills: Sequence[Skill]) -> str:
+    """The tasks that came together, as far as they fit into the field."""
+    text = " & ".join(dict.fromkeys(str(skill.task["id"]) for skill in skills))
+    return text if len(text) <= 256 else text[:255] + "…"
+
+
+def extract_sampler(
+    agent: SQL,
+    critic: Any,
+    observations: np.ndarray,
+    action_size: int,
+    options: Extraction,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Sampler:
+    """Train a fresh sampler towards exp(Q/α) for a fixed Q on states (n, obs): `improve_policy` and nothing else."""
+    root = jax.random.fold_in(jax.random.key(options.seed), 0)
+    states = jnp.asarray(observations)
+    sampler = Sampler(init_perceptron(states.shape[1], action_size, action_size, options.hidden, key=root))
+    deviation = jnp.std(states, axis=0)
+    sampler = set_observation_scale(sampler, jnp.mean(states, axis=0), jnp.where(deviation < 1e-3, 1.0, deviation))
+    optimiser = agent.init_sampler_optimiser(sampler)
+    done = 0
+    while done < options.steps:
+        # A last, shorter chunk is masked rather than compiled anew.
+        count = min(CHUNK, options.steps - done)
+        sampler, optimiser = _improve(agent, critic, sampler, optimiser, states, root, np.uint32(done), np.int32(count))
+        done += count
+        if on_progress is not None:
+            jax.block_until_ready(sampler)
+            on_progress(done, options.steps)
+    return sampler
+
+
+@partial(jax.jit, static_argnames="agent")
+def _improve(
+    agent: SQL,
+    critic: Any,
+    sampler: Sampler,
+    optimiser: Any,
+    states: Array,
+    root: PRNGKeyArray,
+    done: Array,
+    count: Array,
+) -> tuple[Sampler, Any]:
+    def body(index: Array, carry: tuple[Sampler, Any]) -> tuple[Sampler, Any]:
+        batch_key, policy_key = jax.random.split(jax.random.fold_in(root, 1 + done + index.astype(jnp.uint32)))
+        batch = states[jax.random.randint(batch_key, (agent.batch_size,), 0, states.shape[0])]
+        sampler, optimiser, _ = agent.improve_policy(critic, *carry, batch, key=policy_key)
+        return sampler, optimiser
+
+    return jax.lax.fori_loop(0, count, body, (sampler, optimiser))

@@ -1,0 +1,95 @@
+"""Training from a name to a skill: what `qompose.train` and `qompose train` do."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qompose.agents.sql import SQL
+from qompose.envs.lockstep import Lockstep
+from qompose.run import Run
+from qompose.skill.artifact import Skill
+from qompose.training.export import describe_skill, export_skill
+from qompose.training.online import Progress, Training, train_online
+from qompose.types import QomposeError
+
+SKILL = "skill"
+
+
+def train(
+    env: str,
+    *,
+    agent: SQL | None = None,
+    training: Training | None = None,
+    options: dict[str, Any] | None = None,
+    output_dir: str | Path | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    track: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_notice: Callable[[str], None] = print,
+    **settings: Any,
+) -> Skill:
+    """Train a skill with soft Q-learning: `train("PushLeft", total_steps=40_000, temperature=0.2)`.
+
+    `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `settings`
+    are fields of `SQL` or `Training`. With `output_dir` metrics, checkpoints and the skill itself (in
+    `output_dir/skill`) are written; without it the skill is only returned. Raises QomposeError for whatever the caller
+    can mend.
+    """
+    agent, training = _configure(agent or SQL(), training or Training(), settings)
+    if agent.planned_updates is None:
+        agent = dataclasses.replace(agent, planned_updates=training.total_steps * training.updates_per_step)
+    options = options or {}
+    lanes = Lockstep.make(env, training.num_envs, options)
+    evaluation = None
+    try:
+        fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
+        if training.eval_freq:
+            evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
+        run = None
+        if output_dir is not None:
+            config = {"env": env, "options": options, "algo": "sql", **_dump(agent=agent, training=training)}
+            run = Run(output_dir, config, resume=resume, events=track)
+        try:
+            trained = train_online(
+                lanes, agent, training, evaluation_env=evaluation, run=run, resume=resume,
+                on_progress=on_progress, on_notice=on_notice,
+            )  # fmt: skip
+        finally:
+            if run is not None:
+                run.close()
+        skill = export_skill(fields, trained)
+        if run is not None:
+            skill.save(run.directory / SKILL, overwrite=True)
+        return skill
+    finally:
+        lanes.close()
+        if evaluation is not None:
+            evaluation.close()
+
+
+def skill_name(env: str) -> str:
+    """PushBottomLeft-v0 -> push-bottom-left; a name that a skill may carry."""
+    stem = re.sub(r"-v\d+$", "", env.rpartition(":")[2].rpartition("/")[2])
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", stem).lower()
+    return re.sub(r"[^a-z0-9_.-]+", "-", words).strip("-._")[:64] or "skill"
+
+
+def _configure(agent: SQL, training: Training, settings: dict[str, Any]) -> tuple[SQL, Training]:
+    ours = {field.name for field in dataclasses.fields(agent)}
+    loops = {field.name for field in dataclasses.fields(training)}
+    unknown = settings.keys() - ours - loops
+    if unknown:
+        raise QomposeError(f"unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(ours | loops))}")
+    return (
+        dataclasses.replace(agent, **{name: value for name, value in settings.items() if name in ours}),
+        dataclasses.replace(training, **{name: value for name, value in settings.items() if name in loops}),
+    )
+
+
+def _dump(**parts: Any) -> dict[str, Any]:
+    return {name: dataclasses.asdict(part) for name, part in parts.items()}

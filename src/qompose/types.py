@@ -1,0 +1,48 @@
+"""Words that every layer shares: errors, transitions, and what an agent and a policy are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+
+class QomposeError(ValueError):
+    """A mistake that the user can mend. Its message is one line: what is wrong and what to do."""
+
+
+class Transition(NamedTuple):
+    """One step of experience, or a batch of them along leading axes.
+
+    `terminated` is 1.0 where the episode ended in a terminal state; a time limit never sets it, so that
+    `discount = γ (1 − terminated)` keeps the bootstrap alive across time limits.
+    """
+
+    observation: Any  # (*batch, obs)
+    action: Any  # (*batch, act), in [-1, 1]
+    reward: Any  # (*batch,), raw units of the task
+    next_observation: Any  # (*batch, obs)
+    terminated: Any  # (*batch,), 0.0 or 1.0
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that maps a batch of observations to a batch of actions in [-1, 1]."""
+
+    def __call__(self, observations: Any, step: int) -> Any:
+        """Return actions (lanes, act) for observations (lanes, obs) at lock-step `step`."""
+        ...
+
+
+class Agent(Protocol):
+    """A frozen module of hyperparameters with `init / act / update`; its state is a named module."""
+
+    def init(self, observation_size: int, action_size: int, *, key: Any) -> Any:
+        """Return a fresh state."""
+        ...
+
+    def act(self, state: Any, observation: Any, *, key: Any) -> Any:
+        """Return one exploratory action (act,) in [-1, 1] for one observation (obs,)."""
+        ...
+
+    def update(self, state: Any, batch: Transition, *, key: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the state after one gradient step on a batch, and a dict of scalar diagnostics."""
+        ...

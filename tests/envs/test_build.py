@@ -1,0 +1,68 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete
+
+from qompose.envs.build import build_vector_env, check_spaces
+from qompose.envs.gym import TaskVectorEnv
+from qompose.envs.lockstep import Lockstep
+from qompose.types import QomposeError
+
+BOX = Box(-1, 1, (2,))
+
+
+@pytest.mark.parametrize("env_id", ["PushLeft", "PushLeft-v0", "qompose:PushLeft-v0"])
+def test_tasks_go_by_name_and_by_id(env_id):
+    env = build_vector_env(env_id, 3)
+    assert isinstance(env, TaskVectorEnv) and env.task.name == "PushLeft" and env.num_envs == 3
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "gymnasium:Pendulum-v1"])
+def test_foreign_environments_go_by_id_and_by_module(env_id):
+    lanes = Lockstep.make(env_id, 2, {"g": 9.0})
+    assert (lanes.observation_size, lanes.action_size, lanes.horizon) == (3, 1, 200)
+    assert lanes.task is None and lanes.control_period is None and lanes.observation_names == ("o0", "o1", "o2")
+    assert lanes.env.envs[0].unwrapped.g == 9.0
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("PushLefft", "there is no environment 'PushLefft': did you mean PushLeft"),
+        ("Pendulun-v1", "did you mean Pendulum-v1"),
+        ("Qwxyz-v0", "there is no environment 'Qwxyz-v0': the tasks are PushLeft, "),
+        ("no_such_module:Env-v0", "the module 'no_such_module' cannot be imported"),
+        ("CartPole-v1", "CartPole-v1: its actions are Discrete, only Box"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(env_id, message):
+    with pytest.raises(QomposeError, match=message) as caught:
+        build_vector_env(env_id, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_an_environment_does_not_take_are_refused_in_one_line():
+    with pytest.raises(QomposeError, match=r"Pendulum-v1 cannot be made: .*gravity") as caught:
+        build_vector_env("Pendulum-v1", 2, {"gravity": 9.0})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(QomposeError, match="PushLeft has no option 'gravity'"):
+        build_vector_env("PushLeft", 2, {"gravity": 9.0})
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "message"),
+    [
+        (Dict({"a": BOX}), BOX, "observations are Dict"),
+        (Box(0, 1, (4, 4, 3)), BOX, r"observations have shape \(4, 4, 3\)"),
+        (BOX, Discrete(3), "actions are Discrete"),
+        (BOX, Box(-1, 1, (2, 2)), r"actions have shape \(2, 2\)"),
+        (BOX, Box(-1, np.inf, (2,)), "actions are unbounded"),
+        (BOX, Box(0, 5, (2,), np.int32), "actions are int32"),
+        (BOX, Box(np.array([0, 1.0]), np.array([1, 1.0]), dtype=np.float64), "equal"),
+    ],
+)
+def test_spaces_other_than_bounded_vectors_are_refused(observation, action, message):
+    env = gymnasium.vector.VectorEnv()
+    env.single_observation_space, env.single_action_space = observation, action
+    with pytest.raises(QomposeError, match=message):
+        check_spaces("Some-v0", env)

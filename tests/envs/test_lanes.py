@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from qompose.envs.lanes import LIMIT, Lanes
+from qompose.tasks import make_task
+
+
+@pytest.fixture
+def lanes():
+    lanes = Lanes(make_task("PushLeft"), 4)
+    lanes.begin(np.ones(4, bool), seed=0)
+    return lanes
+
+
+def test_positions_agree_with_joints_after_a_step(lanes):
+    lanes.advance(np.ones((4, 3)))
+    qpos = np.array([data.qpos for data in lanes.datas])
+    angles = np.cumsum(np.array([0.785, -0.785, -1.57]) + qpos[:, :3], axis=1)
+    np.testing.assert_allclose(lanes.readings["fork"][:, 0], 0.4 * np.cos(angles).sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(lanes.readings["puck"][:, :2], qpos[:, 3:], atol=1e-12)
+
+
+def test_readings_of_the_past_do_not_change(lanes):
+    before = lanes.readings["joint_angles"]
+    copy = before.copy()
+    lanes.advance(np.ones((4, 3)))
+    assert np.array_equal(before, copy) and not np.array_equal(before, lanes.readings["joint_angles"])
+
+
+def test_first_lane_shifts_the_randomness(lanes):
+    shifted = Lanes(make_task("PushLeft"), 2, first_lane=2)
+    shifted.begin(np.ones(2, bool), seed=0)
+    assert np.array_equal(shifted.observe(), lanes.observe()[2:])
+
+
+@pytest.mark.parametrize("field", ["qpos", "qvel"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e11])
+def test_every_kind_of_divergence_is_seen_in_its_lane_only(lanes, field, value):
+    getattr(lanes.datas[2], field)[0] = value
+    _, _, diverged = lanes.advance(np.zeros((4, 3)))
+    assert diverged.tolist() == [False, False, True, False]
+
+
+def test_divergence_that_hides_within_a_control_step_is_seen(lanes):
+    lanes.datas[2].qvel[3] = 1.5 * LIMIT  # the puck's damping halves it within one control step
+    _, _, diverged = lanes.advance(np.zeros((4, 3)))
+    assert np.abs(lanes.datas[2].qpos).max() < LIMIT and np.abs(lanes.datas[2].qvel).max() < LIMIT
+    assert diverged.tolist() == [False, False, True, False]

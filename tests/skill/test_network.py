@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+
+from qompose.skill.network import Critic, Network, Sampler, check_arrays, check_spec, expected_arrays, leaves_of
+from qompose.types import QomposeError
+
+CRITIC = {"kind": "critic", "hidden": [8, 6], "layer_norm": True}
+SAMPLER = {"kind": "sampler", "hidden": [8, 6], "layer_norm": True}
+
+
+def plain(spec, arrays, observation, x):
+    """The equation of the module's docstring, word by word, in float64."""
+    hidden = (observation - arrays["observation_mean"]) / arrays["observation_scale"] @ arrays["weight_observation"]
+    hidden = hidden + x @ arrays["weight_input"] + arrays["bias_input"]
+    for k in range(len(spec["hidden"])):
+        if k:
+            hidden = hidden @ arrays[f"weight_{k}"]
+        if spec["layer_norm"]:
+            hidden = (hidden - hidden.mean()) / np.sqrt(hidden.var() + 1e-5)
+        hidden = np.maximum(hidden + arrays[f"bias_{k}"], 0.0)
+    y = hidden @ arrays["weight_out"] + arrays["bias_out"]
+    return arrays["offset"] + arrays["scale"] * y[0] if spec["kind"] == "critic" else y
+
+
+def wide(arrays, prefix=""):
+    return {k.removeprefix(prefix): v.astype(np.float64) for k, v in arrays.items() if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("hidden", [[8], [8, 6], [5, 7, 3]], ids=str)
+def test_the_critic_computes_its_equation(random_network, hidden, layer_norm):
+    spec = {"kind": "critic", "hidden": hidden, "layer_norm": layer_norm}
+    network = random_network(spec)
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((3, 4)), rng.uniform(-1, 1, (3, 5, 2))
+    found = Critic(network).at(observation.astype(np.float32))(action.astype(np.float32))
+    expected = [
+        [plain(spec, wide(network.arrays), o, a) for a in actions]
+        for o, actions in zip(observation, action, strict=True)
+    ]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_layer_norm_holds_where_the_mean_dwarfs_the_spread(random_network):
+    network = random_network(CRITIC)
+    arrays = dict(network.arrays)
+    arrays["weight_observation"] = arrays["weight_observation"] + np.float32(100.0)
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((1, 4)), rng.uniform(-1, 1, (1, 1, 2))
+    found = Critic(Network(CRITIC, arrays)).at(observation.astype(np.float32))(action.astype(np.float32))
+    np.testing.assert_allclose(
+        found[0, 0], plain(CRITIC, wide(arrays), observation[0], action[0, 0]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_sum_is_the_weighted_sum_of_its_leaves(random_network):
+    inner = {"kind": "sum", "weights": [0.5, 2.0], "of": [CRITIC, {**CRITIC, "hidden": [3]}]}
+    spec = {"kind": "sum", "weights": [0.25, 4], "of": [CRITIC, inner]}
+    network = random_network(spec)
+    check_spec(spec, "critic")
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((1, 4)), rng.uniform(-1, 1, (1, 1, 2))
+    expected = sum(
+        weight * plain(leaf, wide(network.arrays, prefix), observation[0], action[0, 0])
+        for weight, (prefix, leaf) in zip(
+            [0.25, 2.0, 8.0], [("0/", CRITIC), ("1/0/", CRITIC), ("1/1/", {**CRITIC, "hidden": [3]})], strict=True
+        )
+    )
+    found = Critic(network).at(observation.astype(np.float32))(action.astype(np.float32))
+    np.testing.assert_allclose(found[0, 0], expected, rtol=2e-5)
+    assert [prefix for prefix, _, _ in leaves_of(spec)] == ["0/", "1/0/", "1/1/"]
+
+
+def test_the_sampler_computes_its_equation(random_network):
+    network = random_network(SAMPLER)
+    observation = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    drawn = Sampler(network).draw(observation, 5, np.random.default_rng(1))
+    noise = np.random.default_rng(1).standard_normal((3, 5, 2), dtype=np.float32).astype(np.float64)
+    expected = [
+        [plain(SAMPLER, wide(network.arrays), o, x) for x in xs] for o, xs in zip(observation, noise, strict=True)
+    ]
+    np.testing.assert_allclose(drawn[0], expected, rtol=2e-5, atol=2e-5)
+
+
+def test_candidates_draw_from_each_child_and_one_draw_from_any(random_network):
+    spec = {"kind": "candidates", "of": [SAMPLER, SAMPLER, SAMPLER]}
+    network = random_network(spec)
+    arrays = dict(network.arrays)
+    for index in range(3):  # constants: child i always returns i
+        arrays[f"{index}/weight_out"] = np.zeros_like(arrays[f"{index}/weight_out"])
+        arrays[f"{index}/bias_out"] = np.full(2, index, dtype=np.float32)
+    sampler = Sampler(Network(spec, arrays))
+    observation = np.zeros((3000, 4), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    assert [float(part.mean()) for part in sampler.draw(observation[:2], 4, rng)] == [0.0, 1.0, 2.0]
+    counts = np.bincount(sampler.draw_one(observation, rng)[:, 0].astype(int), minlength=3)
+    assert np.all(np.abs(counts - 1000) < 150)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"kind": "actor"}, "critic.kind"),
+        ({"kind": ["critic"]}, "critic.kind"),
+        ({"kind": "sampler"}, "critic.kind"),
+        ({"hidden": []}, "critic.hidden"),
+        ({"hidden": [8] * 9}, "critic.hidden"),
+        ({"hidden": [0]}, "critic.hidden"),
+        ({"hidden": [True]}, "critic.hidden"),
+        ({"hidden": [8.0]}, "critic.hidden"),
+        ({"hidden": [10**9]}, "critic.hidden"),
+        ({"hidden": "88"}, "critic.hidden"),
+        ({"layer_norm": 1}, "critic.layer_norm"),
+        ({"of": []}, "critic.'of'"),
+    ],
+)
+def test_a_leaf_outside_the_schema_is_refused(change, field):
+    with pytest.raises(QomposeError, match=field.replace(".", r"\.")):
+        check_spec({**CRITIC, **change}, "critic")
+
+
+def nested(depth):
+    return CRITIC if depth == 1 else {"kind": "sum", "weights": [1.0], "of": [nested(depth - 1)]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (None, "critic: must be an object"),
+        ({"kind": "critic"}, "is missing"),
+        ({"kind": "sum", "weights": [1.0], "of": CRITIC}, r"critic\.of"),
+        ({"kind": "sum", "weights": [], "of": []}, r"critic\.of"),
+        ({"kind": "sum", "weights": [1.0, 1.0], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [-1.0], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [True], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [1e300], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [1.0], "of": [SAMPLER]}, r"critic\.of\[0\]\.kind"),
+        ({"kind": "candidates", "of": [SAMPLER]}, r"critic\.kind"),
+        (nested(9), "deeper than 8"),
+        (
+            {
+                "kind": "sum",
+                "weights": [1.0] * 8,
+                "of": [{"kind": "sum", "weights": [1.0] * 9, "of": [CRITIC] * 9}] * 8,
+            },
+            "72 leaf",
+        ),
+    ],
+    ids=str,
+)
+def test_a_tree_outside_the_schema_is_refused(spec, field):
+    with pytest.raises(QomposeError, match=field):
+        check_spec(spec, "critic")
+
+
+def test_the_deepest_tree_is_allowed():
+    check_spec(nested(8), "critic")
+
+
+def test_the_arrays_of_a_sum_are_named_by_path():
+    expected = expected_arrays({"kind": "sum", "weights": [1.0], "of": [CRITIC]}, 4, 2)
+    assert expected["0/weight_observation"] == ("float32", (4, 8))
+    assert expected["0/weight_1"] == ("float32", (8, 6))
+    assert expected["0/weight_out"] == ("float32", (6, 1))
+    assert expected["0/scale"] == ("float32", ())
+    assert len(expected) == 12
+
+
+def test_arrays_are_kept_apart_from_the_caller(random_network):
+    network = random_network(CRITIC)
+    kept = check_arrays(network, 4, 2)
+    network.arrays["weight_out"][:] = 7.0
+    assert not np.any(kept["weight_out"] == 7.0)
+    with pytest.raises(ValueError, match="read-only"):
+        kept["weight_out"][:] = 7.0
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "what"),
+    [
+        ("extra", np.zeros(1, np.float32), "does not belong"),
+        ("bias_0", None, "is missing"),
+        ("bias_0", np.zeros(8), "must be float32"),
+        ("bias_0", np.zeros(7, np.float32), r"must be float32 \[8\]"),
+        ("bias_0", np.full(8, np.nan, np.float32), "NaN"),
+        ("weight_out", np.full((6, 1), -np.inf, np.float32), "infinity"),
+        ("scale", np.float32(0.0), "positive"),
+        ("observation_scale", np.array([1, 1, -1, 1], np.float32), "positive"),
+    ],
+)
+def test_wrong_arrays_are_refused_by_name(random_network, name, array, what):
+    network = random_network(CRITIC)
+    arrays = {**network.arrays, name: array}
+    if array is None:
+        del arrays[name]
+    with pytest.raises(QomposeError, match=f"tensor '{name}': .*{what}"):
+        check_arrays(Network(CRITIC, arrays), 4, 2)

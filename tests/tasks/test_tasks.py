@@ -1,0 +1,122 @@
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qompose
+from qompose.tasks import TASKS, make_task
+from qompose.types import QomposeError
+
+OPTIONS = {"PushTo": {"goal_x": 0.5, "goal_y": -0.25}}
+NAMES = list(TASKS)
+
+
+def random_readings(task, seed, batch=(4, 5)):
+    """Readings of random states: what `read` makes of data with two leading axes."""
+    rng = np.random.default_rng(seed)
+
+    class Data:
+        qpos = rng.uniform(-1.5, 1.5, (*batch, 5)).astype(np.float32)
+        qvel = rng.uniform(-1.5, 1.5, (*batch, 5)).astype(np.float32)
+        site_xpos = rng.uniform(-1.5, 1.5, (*batch, 2, 3)).astype(np.float32)
+
+    return task.read(Data)
+
+
+def to_jax(readings):
+    return {name: jnp.asarray(value) for name, value in readings.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resets_of_numpy_and_jax_are_identical(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    u = np.random.default_rng(1).random((50, task.reset_uniforms)).astype(np.float32)
+    for of_numpy, of_jax in zip(task.reset(u), task.reset(jnp.asarray(u)), strict=True):
+        assert of_numpy.dtype == np.float32
+        assert np.array_equal(of_numpy, np.asarray(of_jax))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reset_of_a_batch_is_the_reset_of_each(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    u = np.random.default_rng(2).random((6, task.reset_uniforms))
+    qpos, qvel = task.reset(u)
+    for i in range(6):
+        one_qpos, one_qvel = task.reset(u[i])
+        assert np.array_equal(one_qpos, qpos[i]) and np.array_equal(one_qvel, qvel[i])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rewards_of_numpy_and_jax_agree(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    before, after = random_readings(task, 3), random_readings(task, 4)
+    action = np.random.default_rng(5).uniform(-1, 1, (4, 5, task.action_size)).astype(np.float32)
+    of_numpy, _ = task.reward(before, action, after)
+    of_jax, _ = task.reward(to_jax(before), jnp.asarray(action), to_jax(after))
+    assert of_numpy.shape == (4, 5) and of_numpy.dtype == np.float32
+    np.testing.assert_allclose(of_numpy, np.asarray(of_jax), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_after_read_agrees_between_numpy_and_jax(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    readings = random_readings(task, 6)
+    assert task.observe(readings).shape == (4, 5, task.observation_size)
+    np.testing.assert_array_equal(task.observe(readings), np.asarray(task.observe(to_jax(readings))))
+    for judge in (task.success, task.terminated):
+        assert judge(readings).dtype == bool and judge(readings).shape == (4, 5)
+        np.testing.assert_array_equal(judge(readings), np.asarray(judge(to_jax(readings))))
+    of_jax = task.metrics(to_jax(readings))
+    for metric, value in task.metrics(readings).items():
+        np.testing.assert_allclose(value, np.asarray(of_jax[metric]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reward_terms_add_up_to_the_reward(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    readings = random_readings(task, 7)
+    total, terms = task.reward(readings, np.full((4, 5, task.action_size), 0.3, np.float32), readings)
+    assert len(terms) >= 2
+    np.testing.assert_allclose(total, sum(terms.values()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_make_the_same_task_again(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    assert make_task(f"{name}-v0", **task.options()) == task
+    assert "name" not in task.options()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_model_and_sizes_agree(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    model = task.model()
+    assert model is task.model()
+    assert model.nu == task.action_size
+    assert np.allclose(model.actuator_ctrlrange, [-1, 1])
+    assert np.isclose(model.opt.timestep * task.substeps, task.control_period)
+
+
+def test_unknown_task_names_the_nearest_and_lists_all():
+    with pytest.raises(QomposeError, match="did you mean PushLeft") as caught:
+        make_task("PushLefft")
+    assert all(name in str(caught.value) for name in NAMES)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_option_is_refused_with_the_options_there_are():
+    with pytest.raises(QomposeError, match="no option 'goal': its options are goal_x, goal_y"):
+        make_task("PushTo", goal=1.0)
+
+
+def test_naming_tasks_imports_no_simulator_and_no_jax():
+    # The package's own top level is left out: it may import more.
+    code = (
+        "import sys, types; package = sys.modules['qompose'] = types.ModuleType('qompose');"
+        f"package.__path__ = {list(qompose.__path__)!r}; import qompose.tasks as t; t.make_task('PushLeft');"
+        "print({'mujoco', 'jax', 'gymnasium'} & {*sys.modules})"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

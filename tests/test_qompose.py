@@ -1,0 +1,84 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qompose
+from qompose.types import QomposeError
+
+# Runs in a process of its own, and reports what it did to the world: modules, environment, files.
+WATCH = """
+import os, sys
+import gymnasium  # sets PYGAME_HIDE_SUPPORT_PROMPT; what follows is our own doing
+done = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        done.append(("open", str(arguments[0])))
+    elif event == "open" and arguments[2] and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        done.append(("open", str(arguments[0])))
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.putenv", "os.unsetenv", "socket.connect"):
+        done.append((event, str(arguments)))
+    elif event == "subprocess.Popen":
+        done.append((event, str(arguments[0])))
+sys.addaudithook(watch)
+before = dict(os.environ)
+{code}
+done = [entry for entry in done if entry[1] != os.devnull]
+assert not done, done
+assert dict(os.environ) == before
+heavy = set(sys.modules) & {{"jax", "jaxlib", "mujoco", "equinox", "optax", "matplotlib", "tyro", "rich", "av"}}
+assert not heavy, heavy
+"""
+
+CODES = {
+    "import": "import qompose; dir(qompose)",
+    "from import": "from qompose import QomposeError; import qompose.types",
+    "help": "from qompose.cli import main; assert main(['--help']) == 0",
+    "nothing": "from qompose.cli import main; assert main([]) == 0",
+    "version": "from qompose.cli import main; assert main(['--version']) == 0",
+    "unknown command": "from qompose.cli import main; assert main(['fly']) == 2",
+}
+
+
+def run(code, folder):
+    environment = {**os.environ, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(qompose.__file__).parents[1])])
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+def test_importing_and_asking_for_help_touch_nothing(code, tmp_path):
+    done = run(WATCH.format(code=code), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_watch_sees_what_it_should(tmp_path):
+    for code in ("open('x', 'w').close()", "os.environ['A'] = 'b'", "import rich", "os.mkdir('y')"):
+        assert run(WATCH.format(code=code), tmp_path).returncode != 0
+
+
+def test_importing_registers_the_tasks_with_gymnasium(tmp_path):
+    code = "import qompose, gymnasium; print(*sorted(n for n in gymnasium.registry if n.startswith('Push')))"
+    assert "PushLeft-v0" in run(code, tmp_path).stdout.split()
+
+
+def test_every_public_name_is_there():
+    assert set(qompose.__all__) < set(dir(qompose))
+    for name in qompose.__all__:
+        assert callable(getattr(qompose, name))
+    assert qompose.QomposeError is QomposeError and issubclass(QomposeError, ValueError)
+    with pytest.raises(AttributeError, match="module 'qompose' has no attribute 'tarin'"):
+        _ = qompose.tarin
+
+
+def test_python_dash_m_is_the_command(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(qompose.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "qompose", "--version"], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"qompose {qompose.__version__}\n", "")

@@ -1,0 +1,62 @@
+import shutil
+
+import pytest
+
+from qompose import shipped
+from qompose.shipped import find_skill, load, shipped_skills
+from qompose.types import QomposeError
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch, tiny_runs):
+    """A package that ships one skill, besides a folder that holds none."""
+    folder = tmp_path / "pretrained"
+    shutil.copytree(tiny_runs["right"] / "skill", folder / "right")
+    (folder / "notes").mkdir()
+    monkeypatch.setattr(shipped, "SHIPPED", folder)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_skills_that_come_with_the_package_are_found_by_name(package):
+    assert shipped_skills() == {"right": package / "right"}
+    assert find_skill("right") == package / "right" and load("right").name == "right"
+
+
+def test_every_skill_in_this_package_loads():
+    for name, path in shipped_skills().items():
+        skill = load(name, replay=False)
+        assert skill.name == name and (path / "manifest.json").exists()
+
+
+def test_skills_are_found_by_their_directory_and_by_their_run(tiny_runs):
+    run = tiny_runs["top"]
+    assert find_skill(run) == find_skill(run / "skill") == run / "skill"
+    assert load(str(run)).name == "top"
+    assert load(run, replay=False).replay is None and len(load(run).replay.reward) == 600
+
+
+def test_a_directory_comes_before_a_shipped_skill_of_that_name(package, tmp_path, tiny_runs):
+    shutil.copytree(tiny_runs["top"] / "skill", tmp_path / "right")
+    assert load("right").name == "top"
+
+
+def test_an_unknown_skill_is_refused_with_what_there_is(package):
+    with pytest.raises(QomposeError, match=r"there is no skill 'wrong'; give the directory.*; shipped skills: right"):
+        load("wrong")
+
+
+def test_a_run_without_a_skill_says_how_to_go_on(tmp_path, tiny_runs):
+    shutil.copytree(tiny_runs["right"], tmp_path / "run", symlinks=True)
+    shutil.rmtree(tmp_path / "run" / "skill")
+    with pytest.raises(QomposeError, match="is a run that has not finished; continue it with: qompose train --resume"):
+        load(tmp_path / "run")
+
+
+def test_what_is_no_skill_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for name in ("file", "empty"):
+        with pytest.raises(QomposeError, match=f"skill '.*{name}'") as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value)

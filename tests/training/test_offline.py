@@ -1,0 +1,220 @@
+import functools
+from dataclasses import replace
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qompose.envs.lockstep import Lockstep
+from qompose.nets import Sampler, init_perceptron
+from qompose.skill.algebra import critic_of, samplers_of
+from qompose.skill.artifact import Skill
+from qompose.skill.network import Network
+from qompose.training import offline
+from qompose.training.offline import Extraction, compose, extract_sampler
+from qompose.types import QomposeError
+
+QUICK = Extraction(steps=250, batch_size=32, hidden=(16,), learning_rate=3e-3)
+
+
+def sharpen(skill):
+    """The same skill with values that differ by many temperatures between actions, as after a long training."""
+    arrays = dict(skill.critic.arrays)
+    arrays |= {"weight_input": 5.0 * arrays["weight_input"], "scale": 20.0 * arrays["scale"]}
+    return replace(skill, critic=Network(skill.critic.spec, {k: np.float32(v) for k, v in arrays.items()}))
+
+
+@pytest.fixture(scope="module")
+def right(tiny_skills):
+    return sharpen(tiny_skills["right"])
+
+
+@pytest.fixture(scope="module")
+def top(tiny_skills):
+    return sharpen(tiny_skills["top"])
+
+
+@pytest.fixture(scope="module")
+def corner(right, top):
+    """Two skills and their composition, with what it said on the way."""
+    progress = []
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((Lockstep, "make"), (gymnasium, "make"), (gymnasium, "make_vec")):
+            patch.setattr(owner, name, lambda *args, **kwargs: pytest.fail("composing touched an environment"))
+        skill = compose(
+            right & top,
+            options=QUICK,
+            on_progress=lambda *done: progress.append(done),
+        )
+    return skill, progress
+
+
+def some_inputs(skill, count=50):
+    rng = np.random.default_rng(1)
+    observations = skill.replay.observation[rng.integers(len(skill.replay.reward), size=count)]
+    return observations, rng.uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+def close(first, second):
+    return np.allclose(first, second, rtol=0, atol=1e-4 * (np.ptp(second) + np.abs(second).max() * 1e-2))
+
+
+def test_composing_touches_no_environment_and_tells_its_progress(corner):
+    _, progress = corner
+    assert progress == [(100, 250), (200, 250), (250, 250)]
+
+
+def test_a_conjunction_has_the_mean_of_the_values_and_the_union_of_the_experience(corner, right, top):
+    skill, _ = corner
+    observations, actions = some_inputs(skill)
+    expected = 0.5 * right.q(observations, actions) + 0.5 * top.q(observations, actions)
+    assert close(skill.q(observations, actions), expected)
+    assert skill.temperature == pytest.approx(0.5 * right.temperature + 0.5 * top.temperature)
+    assert len(skill.replay.reward) == len(right.replay.reward) + len(top.replay.reward)
+    assert skill.composition == {"expression": "right & top", "weights": [0.5, 0.5], "names": ["right", "top"]}
+    assert skill.name == "right-and-top" and skill.provenance["extraction"]["steps"] == 250
+    assert skill.task == {"id": "MultiGoal", "options": {}}
+
+
+def test_halves_by_expression_and_by_mapping_are_the_same(corner, right, top):
+    by_name = compose({right: 0.5, top: 0.5}, options=QUICK)
+    for role in ("critic", "sampler"):
+        first, second = getattr(corner[0], role), getattr(by_name, role)
+        assert first.spec == second.spec
+        assert all(np.array_equal(first.arrays[name], second.arrays[name]) for name in first.arrays)
+    assert by_name.temperature == corner[0].temperature
+
+
+def test_extraction_raises_the_composed_value_of_fresh_samplers_actions(corner):
+    skill, _ = corner
+    states = jnp.asarray(skill.replay.observation[::10])
+    noise = jax.random.normal(jax.random.key(3), (len(states), 16, 2))
+    fresh = Sampler(init_perceptron(2, 2, 2, QUICK.hidden, key=jax.random.fold_in(jax.random.key(QUICK.seed), 0)))
+
+    @jax.jit
+    def mean_value(sampler):
+        critic = critic_of(skill)
+        actions = jnp.tanh(jax.vmap(sampler)(states, noise))
+        return jnp.mean(jax.vmap(critic)(states, actions))
+
+    gain = mean_value(samplers_of(skill)[0]) - mean_value(fresh)
+    assert gain > 5.0 * skill.temperature
+
+
+def test_weights_are_used_as_given(right, top):
+    skill = compose({right: 0.7, top: 0.5}, extract=False)
+    observations, actions = some_inputs(skill)
+    expected = 0.7 * right.q(observations, actions) + 0.5 * top.q(observations, actions)
+    assert close(skill.q(observations, actions), expected)
+    assert skill.temperature == pytest.approx(0.7 * right.temperature + 0.5 * top.temperature)
+    assert skill.composition["weights"] == [0.7, 0.5]
+
+
+def test_temperatures_are_weighted_too(right, top):
+    hot = replace(top, temperature=0.9)
+    assert compose(3 * right & hot, extract=False).temperature == pytest.approx(0.75 * 0.1 + 0.25 * 0.9)
+
+
+def test_without_extraction_it_acts_on_the_sum_by_resampling(right, top):
+    skill = compose(right & top, extract=False)
+    assert skill.sampler.spec["kind"] == "candidates" and skill.provenance["extraction"]["steps"] == 0
+    observations, _ = some_inputs(skill, 40)
+    rng = np.random.default_rng(0)
+    tiled = np.repeat(observations, 25, axis=0)
+    chosen = skill.q(tiled, skill.act(tiled, mode="resample", rng=rng)).mean()
+    random = skill.q(tiled, rng.uniform(-1, 1, (1000, 2)).astype(np.float32)).mean()
+    best = skill.q(tiled, skill.act(tiled, mode="best", rng=rng)).mean()
+    assert random + skill.temperature < chosen < best
+
+
+def test_a_skill_without_replay_is_refused_with_advice_unless_nothing_is_extracted(right, top):
+    with pytest.raises(QomposeError, match=r"skill 'top' carries no replay.*or compose without extraction"):
+        compose(right & top.strip(), options=QUICK)
+    skill = compose(right & top.strip(), extract=False)
+    assert skill.replay is None and skill.act(np.zeros(2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"discount": 0.9}, "discount: 0.99 and 0.9 differ"), ({"terminates": False, "replay": None}, "terminates")],
+)
+def test_incompatible_skills_are_refused(right, top, change, message):
+    with pytest.raises(QomposeError, match=f"skills 'right' and 'top': {message}"):
+        compose(right & replace(top, **change), extract=False)
+
+
+def test_a_name_that_no_skill_may_carry_is_refused_before_the_work(right, top, monkeypatch):
+    monkeypatch.setattr(offline, "extract_sampler", lambda *args, **kwargs: pytest.fail("too late"))
+    with pytest.raises(QomposeError, match="name: must be of the form"):
+        compose(right & top, name="The Corner")
+
+
+def test_many_skills_fit_into_the_fields(right):
+    many = [replace(right, name=f"{'x' * 60}{i}", task={"id": "T" * 100 + str(i), "options": {}}) for i in range(12)]
+    skill = compose(functools.reduce(lambda a, b: a & b, many), extract=False)
+    assert len(skill.task["id"]) == 256 and skill.task["id"].endswith("…") and len(skill.name) <= 64
+
+
+def test_a_composed_skill_is_composed_again(corner, right, tmp_path):
+    skill, third = corner[0], replace(right, name="third")
+    whole = compose(skill & third, extract=False)
+    observations, actions = some_inputs(whole)
+    expected = 0.5 * skill.q(observations, actions) + 0.5 * third.q(observations, actions)
+    assert close(whole.q(observations, actions), expected)
+    assert whole.composition["names"] == ["right-and-top", "third"]
+    assert whole.critic.spec["of"][0]["kind"] == "sum"
+    assert len(whole.replay.reward) == 1800
+    again = Skill.load(whole.save(tmp_path / "whole"))
+    assert np.array_equal(again.q(observations, actions), whole.q(observations, actions))
+
+
+def test_skills_of_several_samplers_are_composed_again(right, top):
+    flat = compose(compose(right & top, extract=False) & replace(right, name="third"), extract=False)
+    assert len(flat.sampler.spec["of"]) == 3 and flat.act(np.zeros(2)).shape == (2,)
+
+
+def test_a_composed_skill_is_saved_and_its_two_critics_agree(corner, tmp_path):
+    skill = corner[0]
+    again = Skill.load(skill.save(tmp_path / "corner"))
+    observations, actions = some_inputs(skill)
+    in_jax = jax.jit(jax.vmap(critic_of(again)))(observations, actions)
+    assert close(np.asarray(in_jax), skill.q(observations, actions))
+    assert np.array_equal(again.q(observations, actions), skill.q(observations, actions))
+    rngs = [np.random.default_rng(0) for _ in range(2)]
+    assert np.array_equal(again.act(observations, rng=rngs[0]), skill.act(observations, rng=rngs[1]))
+    assert again.composition == skill.composition and again.provenance == skill.provenance
+
+
+def test_the_seed_decides_the_extraction(corner, tiny_agent):
+    skill = corner[0]
+    agent = replace(tiny_agent, batch_size=8)
+    options = Extraction(steps=3, batch_size=8, hidden=(16,))
+    states = skill.replay.observation
+
+    def weights(seed):
+        sampler = extract_sampler(agent, critic_of(skill), states, 2, replace(options, seed=seed))
+        return np.asarray(sampler.network.weight_out)
+
+    assert np.array_equal(weights(0), weights(0)) and not np.array_equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"hidden": ()},
+        {"hidden": (0,)},
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(change):
+    with pytest.raises(QomposeError) as caught:
+        replace(QUICK, **change)
+    assert "\n" not in str(caught.value)

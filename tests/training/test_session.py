@@ -1,0 +1,129 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qompose import store
+from qompose.agents.sql import SQL
+from qompose.run import read_metrics
+from qompose.skill.artifact import Skill
+from qompose.training import session
+from qompose.training.online import Training
+from qompose.training.session import skill_name, train
+from qompose.types import QomposeError
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ("PushBottomLeft-v0", "push-bottom-left"),
+        ("MultiGoal", "multi-goal"),
+        ("MountainCarContinuous-v0", "mountain-car-continuous"),
+        ("some.module:Team/Odd Näme-v12", "odd-n-me"),
+        ("---", "skill"),
+        ("A" * 100, "a" * 64),
+    ],
+)
+def test_a_skill_is_named_after_its_task(env, name):
+    assert skill_name(env) == name
+
+
+class NoTraining(Exception):
+    pass
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise NoTraining
+
+    monkeypatch.setattr(session, "train_online", refuse)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "Bad Name"}, "name: must be of the form"),
+        ({"options": {"goals": [np.array([1.0, 2.0])]}}, r"task.options.goals\[0\]: must be"),
+        ({"options": {"colour": "red"}}, "MultiGoal has no option 'colour'"),
+        ({"options": {"name": "x"}}, "MultiGoal has no option 'name'"),
+        ({"temprature": 1.0}, "unknown setting 'temprature'; known are .*temperature"),
+        ({"temperature": float("nan")}, "temperature is nan; it must be from 1e-08 to 100000000.0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"discount": 1.0}, "discount is 1.0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"hidden": ()}, r"hidden is \(\); give 1 to 8 layers"),
+        ({"hidden": (16, 0)}, r"hidden is \(16, 0\)"),
+        ({"target_rate": 0.0}, "target_rate is 0.0"),
+        ({"fixed_particles": 0}, "fixed_particles is 0"),
+        ({"num_envs": 1000}, "num_envs=1000: give a number from 1 to 128"),
+    ],
+)
+def test_what_cannot_become_a_skill_is_refused_before_training(no_training, tmp_path, settings, message):
+    with pytest.raises(QomposeError, match=message) as caught:
+        train("MultiGoal", output_dir=tmp_path / "run", **settings)
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    with pytest.raises(NoTraining):
+        train("MultiGoal", output_dir=tmp_path / "run")
+
+
+def test_unknown_environments_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(QomposeError, match="there is no environment 'PushLfet': did you mean PushLeft"):
+        train("PushLfet", output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_go_to_the_agent_or_the_training_and_win(monkeypatch):
+    seen = []
+
+    def watch(env, agent, training, **kwargs):
+        seen.append((env, agent, training))
+        raise NoTraining
+
+    monkeypatch.setattr(session, "train_online", watch)
+    with pytest.raises(NoTraining):
+        train(
+            "MultiGoal", agent=SQL(temperature=0.5, discount=0.9), training=Training(seed=3, eval_freq=0),
+            temperature=0.7, total_steps=2000, updates_per_step=2, num_envs=3,
+        )  # fmt: skip
+    ((env, agent, training),) = seen
+    assert (agent.temperature, agent.discount, agent.planned_updates) == (0.7, 0.9, 4000)
+    assert (training.seed, training.total_steps, env.num_envs) == (3, 2000, 3)
+
+
+def test_a_run_holds_everything_and_the_skill(tiny_runs, tiny_skills, tiny_agent, tiny_training):
+    directory, skill = tiny_runs["right"], tiny_skills["right"]
+    config = store.read_json(directory / "config.json")
+    assert config["env"] == "MultiGoal" and config["options"] == {"goals": [0]}
+    assert config["agent"]["hidden"] == list(tiny_agent.hidden)
+    assert config["training"]["total_steps"] == tiny_training.total_steps
+    assert read_metrics(directory)[-1]["step"] == 600 and (directory / "last" / "state.json").exists()
+    assert skill.name == "right" and skill.task == {"id": "MultiGoal", "options": {"goals": [0]}}
+    assert len(skill.replay.reward) == 600
+
+
+def test_resuming_with_other_settings_is_refused_naming_the_field(tiny_runs, tiny_agent, tiny_training):
+    before = (tiny_runs["right"] / "metrics.jsonl").read_bytes()
+    settings = {"agent": tiny_agent, "training": tiny_training, "output_dir": tiny_runs["right"], "resume": True}
+    with pytest.raises(QomposeError, match=r"was started with options.goals=\[0\], not \[1\]"):
+        train("MultiGoal", options={"goals": [1]}, name="right", **settings)
+    with pytest.raises(QomposeError, match=r"was started with agent\.temperature=0\.1, not 0\.3"):
+        train("MultiGoal", options={"goals": [0]}, name="right", **settings, temperature=0.3)
+    assert (tiny_runs["right"] / "metrics.jsonl").read_bytes() == before
+
+
+def test_training_without_a_directory_writes_nothing(tiny_agent, tiny_training, tiny_skills, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = replace(tiny_training, eval_freq=600, eval_episodes=4)
+    skill = train("MultiGoal", agent=tiny_agent, training=options, options={"goals": [0]})
+    assert list(tmp_path.iterdir()) == [] and skill.name == "multi-goal"
+    results = skill.provenance["results"]
+    assert results["step"] == 600 and {"mean_reward", "distance", "success_rate"} <= results.keys()
+    # With a directory and without evaluations it is the same training.
+    for name, array in tiny_skills["right"].critic.arrays.items():
+        assert np.array_equal(array, skill.critic.arrays[name])
+    json.dumps(skill.provenance)
+    again = Skill.load(skill.save(tmp_path / "skill"))
+    assert again.provenance == skill.provenance
