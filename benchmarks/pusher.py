@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.machine import write_results
 
 import qompose as qp
+from benchmarks.machine import write_results
 from qompose.demo import PAPER
 from qompose.run import read_metrics
 from qompose.view.console import bars, print_table
