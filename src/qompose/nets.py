@@ -126,13 +126,17 @@ class SumQ(eqx.Module):
 
 
 class Sampler(eqx.Module):
-    """u = f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017)."""
+    """u = ξ + f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017).
+
+    Differs: the noise is added to the output. A fresh sampler is then spread over the whole box; without it all particles
+    start near one point and find one mode only.
+    """
 
     network: Perceptron
 
     def __call__(self, observation: Float[Array, " obs"], noise: Float[Array, "*n act"]) -> Float[Array, "*n act"]:
         """Pre-squash particles, one for each row of noise."""
-        return self.network(observation, noise)
+        return noise + self.network(observation, noise)
 
 
 def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
