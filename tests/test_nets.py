@@ -73,6 +73,17 @@ def test_particles_of_a_state_are_independent(make):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [make_critic, make_sampler])
+@pytest.mark.parametrize("shape", [(4,), (4, 5), (4, 1)])
+def test_a_batch_of_states_equals_one_state_at_a_time(make, shape):
+    module = randomise(make())
+    observation_key, input_key = jax.random.split(jax.random.key(3))
+    observation, inputs = jax.random.normal(observation_key, (4, 3)), jax.random.normal(input_key, (*shape, 2))
+    together, alone = module(observation, inputs), jax.vmap(module)(observation, inputs)
+    assert together.shape == alone.shape
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
 def test_critic_returns_one_number_and_sampler_one_action_for_each_particle():
     assert make_critic()(jnp.ones(3), jnp.ones((5, 2))).shape == (5,)
     assert make_critic()(jnp.ones(3), jnp.ones(2)).shape == ()

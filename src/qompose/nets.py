@@ -25,9 +25,9 @@ NORM_EPSILON = 1e-5
 class Perceptron(eqx.Module):
     """Two-input perceptron: `h = relu(norm(o W_o + x W_x + c) + b)`, further hidden layers, a linear output.
 
-    The observation's share of the first layer is computed once for all particles x of a state. `norm` is a layer norm
-    without learned scale (the next layer holds it), with the bias behind it. Since h is linear in the weights, centring
-    the *weights* centres h: mean subtraction costs nothing per particle.
+    `norm` is a layer norm without learned scale (the next layer holds it), with the bias behind it. Since h is linear in
+    the weights, centring the *weights* centres h: mean subtraction costs nothing per particle. A batch of states may be
+    given at once: all particles of all states are then rows of one matrix, whose gradients are faster than under vmap.
     """
 
     observation_mean: Float[Array, " obs"]
@@ -41,16 +41,22 @@ class Perceptron(eqx.Module):
     bias_out: Float[Array, " out"]
     layer_norm: bool = eqx.field(static=True)
 
-    def __call__(self, observation: Float[Array, " obs"], inputs: Float[Array, "*n act"]) -> Float[Array, "*n out"]:
-        """One observation, any number of second inputs."""
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], inputs: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape out"]:
+        """Any number of second inputs for each observation: shape is (*batch, *n), n may be empty."""
         mean, scale = lax.stop_gradient((self.observation_mean, self.observation_scale))
         centred = _centre if self.layer_norm else lambda weight: weight
-        hidden = (observation - mean) / scale @ centred(self.weight_observation) + centred(self.bias_input)
-        hidden = hidden + inputs @ centred(self.weight_input)
-        hidden = self._activate(hidden, self.biases[0])
+        shape = inputs.shape[:-1]
+        batch = observation.shape[:-1]
+        observation = ((observation - mean) / scale).reshape(*batch, *(1,) * (len(shape) - len(batch)), -1)
+        seen = jnp.broadcast_to(observation, (*shape, observation.shape[-1]))
+        rows = jnp.concatenate([seen, inputs], axis=-1).reshape(-1, seen.shape[-1] + inputs.shape[-1])
+        first = jnp.concatenate([self.weight_observation, self.weight_input])
+        hidden = self._activate(rows @ centred(first) + centred(self.bias_input), self.biases[0])
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):
             hidden = self._activate(hidden @ centred(weight), bias)
-        return hidden @ self.weight_out + self.bias_out
+        return (hidden @ self.weight_out + self.bias_out).reshape(*shape, -1)
 
     def _activate(self, hidden: Array, bias: Array) -> Array:
         if self.layer_norm:
@@ -108,8 +114,10 @@ class QFunction(eqx.Module):
     offset: Float[Array, ""]
     scale: Float[Array, ""]
 
-    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, "*n act"]) -> Float[Array, "*n"]:
-        """Values of any number of actions in one state."""
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
         offset, scale = lax.stop_gradient((self.offset, self.scale))
         return offset + scale * self.network(observation, action)[..., 0]
 
@@ -120,8 +128,10 @@ class SumQ(eqx.Module):
     members: list[QFunction | SumQ]
     weights: tuple[float, ...] = eqx.field(static=True)
 
-    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, "*n act"]) -> Float[Array, "*n"]:
-        """Values of any number of actions in one state."""
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
         return combine_values([member(observation, action) for member in self.members], self.weights)
 
 
@@ -134,8 +144,10 @@ class Sampler(eqx.Module):
 
     network: Perceptron
 
-    def __call__(self, observation: Float[Array, " obs"], noise: Float[Array, "*n act"]) -> Float[Array, "*n act"]:
-        """Pre-squash particles, one for each row of noise."""
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], noise: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape act"]:
+        """Pre-squash particles, one for each row of noise; observations may be a batch."""
         return noise + self.network(observation, noise)
 
 

@@ -167,7 +167,7 @@ class SQL:
         target = lax.stop_gradient(target)
 
         def loss_of(critic: QFunction) -> tuple[Array, Array]:
-            q = jax.vmap(critic)(batch.observation, batch.action)
+            q = critic(batch.observation, batch.action)
             # In the network's own units, so that one learning rate serves every reward scale.
             error = (q - target) / lax.stop_gradient(critic.scale)
             return 0.5 * jnp.mean(jnp.square(error)), jnp.mean(q)
@@ -201,11 +201,11 @@ class SQL:
         if self.proposal == "uniform":
             actions, log_density = uniform, jnp.zeros((batch, count))
         else:
-            fit = jax.vmap(sampler)(observations, jax.random.normal(fit_key, (batch, self.fit_particles, action_size)))
+            fit = sampler(observations, jax.random.normal(fit_key, (batch, self.fit_particles, action_size)))
             noise = jax.random.normal(noise_key, (batch, self.value_particles - count, action_size))
             drawn, log_density = mixture_proposal(lax.stop_gradient(fit), noise, uniform)
             actions = jnp.tanh(drawn)
-        q = jax.vmap(critic)(observations, actions)
+        q = critic(observations, actions)
         return (
             soft_value(q, log_density, self.temperature),
             effective_sample_size(q, log_density, self.temperature),
@@ -228,17 +228,17 @@ class SQL:
         count = self.fixed_particles + self.updated_particles
         noise = jax.random.normal(key, (observations.shape[0], count, action_size))
         noise_fixed, noise_updated = noise[:, : self.fixed_particles], noise[:, self.fixed_particles :]
-        fixed = lax.stop_gradient(jax.vmap(sampler)(observations, noise_fixed))
+        fixed = lax.stop_gradient(sampler(observations, noise_fixed))
 
         def log_target(u: Array) -> Array:
             # Summed over independent particles: the gradient holds each particle's own.
-            energy = jax.vmap(critic)(observations, jnp.tanh(u)) / self.temperature
+            energy = critic(observations, jnp.tanh(u)) / self.temperature
             return jnp.sum(energy + log_jacobian(u))
 
         gradient = jax.grad(log_target)(fixed)
 
         def surrogate(sampler: Sampler) -> tuple[Array, Array]:
-            updated = jax.vmap(sampler)(observations, noise_updated)
+            updated = sampler(observations, noise_updated)
             direction = lax.stop_gradient(stein_direction(fixed, updated, gradient))
             return -jnp.mean(jnp.sum(direction * updated, axis=(-2, -1))), direction
 

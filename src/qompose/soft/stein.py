@@ -25,8 +25,9 @@ def median_bandwidth(square: Any) -> Any:
     square: (*batch, j, i) -> (*batch, 1, 1). The upper median: one element of the sorted distances, no interpolation.
     """
     xp = square.__array_namespace__()
-    flat = xp.sort(xp.reshape(square, (*square.shape[:-2], -1)), axis=-1)
-    median = flat[..., flat.shape[-1] // 2]
+    flat = xp.reshape(square, (*square.shape[:-2], -1))
+    middle = flat.shape[-1] // 2
+    median = xp.partition(flat, middle, axis=-1)[..., middle]  # a full sort would be a tenth of a whole update
     scaled = median / math.log(max(square.shape[-2], 2))
     return xp.maximum(scaled, xp.full_like(scaled, BANDWIDTH_FLOOR))[..., None, None]
 
