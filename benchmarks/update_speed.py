@@ -2,15 +2,16 @@
 
     python -m benchmarks.update_speed [--quick] [--seed 0]
 
-Batches 64 and 128, 16 + 16 particles, two layers of 128, observations and actions of the pusher, on one core and on two.
-Each number of cores is a process of its own that is bound to them before JAX starts. Counted are the floating-point
-operations of the matrix products that the equations need, nothing else. Parts are timed alone, so that what they leave
-of the whole update is optimisers, target network, replay and dispatch. Writes results/update_speed.json.
+Batches 64 and 128, 16 + 16 particles, two layers of 128, observations and actions of the pusher, on one core and on
+two. Each number of cores is a process of its own that is bound to them before JAX starts. Counted are the operations of
+the matrix products that the equations need, nothing else. The parts are also timed alone, each as a call of its own.
+Writes results/update_speed.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -43,12 +44,12 @@ LANES = 8
 def perceptron_flops(agent: SQL, batch: int, particles: int, out: int) -> float:
     """One forward pass: the observation's share of the first layer once for each state, the rest for each particle."""
     sizes = (*agent.hidden, out)
-    chain = ACTION * sizes[0] + sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    chain = ACTION * sizes[0] + sum(a * b for a, b in itertools.pairwise(sizes))
     return 2.0 * batch * (OBSERVATION * sizes[0] + particles * chain)
 
 
 def needed_flops(agent: SQL, batch: int) -> dict[str, float]:
-    """Matrix products of one update. A gradient for the weights costs two more passes, for the inputs alone one more."""
+    """Matrix products of one update: a gradient costs one more pass for the inputs, and one more for the weights."""
 
     def critic(particles: int) -> float:
         return perceptron_flops(agent, batch, particles, 1)

@@ -25,9 +25,9 @@ NORM_EPSILON = 1e-5
 class Perceptron(eqx.Module):
     """Two-input perceptron: `h = relu(norm(o W_o + x W_x + c) + b)`, further hidden layers, a linear output.
 
-    `norm` is a layer norm without learned scale (the next layer holds it), with the bias behind it. Since h is linear in
-    the weights, centring the *weights* centres h: mean subtraction costs nothing per particle. A batch of states may be
-    given at once: all particles of all states are then rows of one matrix, whose gradients are faster than under vmap.
+    `norm` is a layer norm without learned scale (the next layer holds it), with the bias behind it. Since h is linear
+    in the weights, centring the *weights* centres h: mean subtraction costs nothing per particle. A batch of states may
+    be given at once: the particles of all states are then rows of one matrix, whose gradients are faster than vmap's.
     """
 
     observation_mean: Float[Array, " obs"]
@@ -138,8 +138,8 @@ class SumQ(eqx.Module):
 class Sampler(eqx.Module):
     """u = ξ + f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017).
 
-    Differs: the noise is added to the output. A fresh sampler is then spread over the whole box; without it all particles
-    start near one point and find one mode only.
+    Differs: the noise is added to the output. A fresh sampler is then spread over the whole box; without it all
+    particles start near one point and find one mode only.
     """
 
     network: Perceptron
