@@ -70,6 +70,8 @@ def test_the_command_is_one_printable_line_without_folders(monkeypatch):
     line = command_line()
     assert line.startswith("qompose train --name 'a�b �' xxx")
     assert line.isprintable() and len(line) == 4096
+    monkeypatch.setattr(sys, "argv", ["/some/folder/qompose/__main__.py", "list"])
+    assert command_line() == "qompose list"
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -70,7 +70,9 @@ def _commit() -> str | None:
 
 def command_line() -> str:
     """The command that is running, without the folder of the interpreter or the script, as one printable line."""
-    text = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    name = script.parent.name if script.name == "__main__.py" else script.name  # python -m qompose
+    text = shlex.join([name, *sys.argv[1:]])
     return "".join(letter if letter.isprintable() else "�" for letter in text)[:LONGEST_COMMAND]
 
 

@@ -99,6 +99,22 @@ def test_data_is_left_out_on_request(make_skill, tmp_path):
     assert load(tmp_path / "s").replay is None
 
 
+def test_thinned_data_is_evenly_spaced_and_the_policy_the_same(make_skill):
+    skill = make_skill(transitions=101)
+    thin = skill.thin(11)
+    np.testing.assert_array_equal(thin.replay.observation, skill.replay.observation[::10])
+    np.testing.assert_array_equal(thin.replay.reward, skill.replay.reward[::10])
+    assert len(skill.thin(1000).replay.reward) == 101
+    observation = np.ones(4)
+    np.testing.assert_array_equal(
+        *(s.act(observation, rng=np.random.default_rng(0)) for s in (skill, thin)), strict=True
+    )
+    with pytest.raises(QomposeError, match="transitions is 0"):
+        skill.thin(0)
+    with pytest.raises(QomposeError, match="carries no replay"):
+        dataclasses.replace(skill, replay=None).thin(5)
+
+
 def test_composition_and_every_optional_field_are_kept(make_skill, tmp_path):
     composition = {"expression": "2*left & bottom", "weights": [2 / 3, 1 / 3], "names": ["left", "bottom"]}
     skill = make_skill(

@@ -215,6 +215,19 @@ class Skill(Expression):
             store.publish(target, lambda folder: self._write(folder, data), overwrite=overwrite)
         return target
 
+    def thin(self, transitions: int) -> Skill:
+        """The same skill with at most so many transitions, evenly spaced over its replay: a smaller file to share.
+
+        Raises QomposeError for fewer than one, or if the skill has no replay.
+        """
+        if transitions < 1:
+            raise QomposeError(f"transitions is {transitions}; keep at least 1, or save without the replay")
+        if self.replay is None:
+            raise QomposeError(f"skill {self.name!r} carries no replay")
+        length = len(self.replay.reward)
+        rows = np.linspace(0, length - 1, min(transitions, length)).round().astype(np.int64)
+        return dataclasses.replace(self, replay=Transition(*(field[rows] for field in self.replay)))
+
     def _write(self, folder: Path, replay: Transition | None) -> None:
         parts = {FILES[0]: self.critic.arrays, FILES[1]: self.sampler.arrays}
         if replay is not None:
