@@ -91,12 +91,6 @@ def test_critic_returns_one_number_and_sampler_one_action_for_each_particle():
     assert make_sampler()(jnp.ones(3), jnp.ones(2)).shape == (2,)
 
 
-def test_fresh_sampler_is_spread_over_the_whole_box():
-    actions = jnp.tanh(make_sampler()(jnp.ones(3), jax.random.normal(jax.random.key(4), (4000, 2))))
-    share, _, _ = np.histogram2d(*np.asarray(actions).T, bins=4, range=[[-1, 1]] * 2)
-    assert share.min() / 4000 > 0.25 / 16  # no sixteenth of the box has less than a quarter of its due
-
-
 def test_layer_norm_does_not_hide_the_size_of_its_inputs():
     # Without a bias before the norm, Q(k o, k a) = Q(o, a), and at the mean observation only the action's direction.
     critic = make_critic()

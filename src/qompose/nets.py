@@ -136,11 +136,7 @@ class SumQ(eqx.Module):
 
 
 class Sampler(eqx.Module):
-    """u = ξ + f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017).
-
-    Differs: the noise is added to the output. A fresh sampler is then spread over the whole box; without it all
-    particles start near one point and find one mode only.
-    """
+    """u = f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017)."""
 
     network: Perceptron
 
@@ -148,7 +144,7 @@ class Sampler(eqx.Module):
         self, observation: Float[Array, "*batch obs"], noise: Float[Array, "*shape act"]
     ) -> Float[Array, "*shape act"]:
         """Pre-squash particles, one for each row of noise; observations may be a batch."""
-        return noise + self.network(observation, noise)
+        return self.network(observation, noise)
 
 
 def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:

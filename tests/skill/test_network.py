@@ -78,7 +78,7 @@ def test_the_sampler_computes_its_equation(random_network):
     drawn = Sampler(network).draw(observation, 5, np.random.default_rng(1))
     noise = np.random.default_rng(1).standard_normal((3, 5, 2), dtype=np.float32).astype(np.float64)
     expected = [
-        [x + plain(SAMPLER, wide(network.arrays), o, x) for x in xs] for o, xs in zip(observation, noise, strict=True)
+        [plain(SAMPLER, wide(network.arrays), o, x) for x in xs] for o, xs in zip(observation, noise, strict=True)
     ]
     np.testing.assert_allclose(drawn[0], expected, rtol=2e-5, atol=2e-5)
 
@@ -87,14 +87,14 @@ def test_candidates_draw_from_each_child_and_one_draw_from_any(random_network):
     spec = {"kind": "candidates", "of": [SAMPLER, SAMPLER, SAMPLER]}
     network = random_network(spec)
     arrays = dict(network.arrays)
-    for index in range(3):  # constants: child i returns 100 i and the noise
+    for index in range(3):  # constants: child i always returns i
         arrays[f"{index}/weight_out"] = np.zeros_like(arrays[f"{index}/weight_out"])
-        arrays[f"{index}/bias_out"] = np.full(2, 100 * index, dtype=np.float32)
+        arrays[f"{index}/bias_out"] = np.full(2, index, dtype=np.float32)
     sampler = Sampler(Network(spec, arrays))
     observation = np.zeros((3000, 4), dtype=np.float32)
     rng = np.random.default_rng(0)
-    assert [round(float(part.mean()) / 100) for part in sampler.draw(observation[:2], 4, rng)] == [0, 1, 2]
-    counts = np.bincount(np.rint(sampler.draw_one(observation, rng)[:, 0] / 100).astype(int), minlength=3)
+    assert [float(part.mean()) for part in sampler.draw(observation[:2], 4, rng)] == [0.0, 1.0, 2.0]
+    counts = np.bincount(sampler.draw_one(observation, rng)[:, 0].astype(int), minlength=3)
     assert np.all(np.abs(counts - 1000) < 150)
 
 

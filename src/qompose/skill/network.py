@@ -5,7 +5,7 @@ the noise ξ for a sampler.
 
     h = (o − observation_mean)/observation_scale @ weight_observation + x @ weight_input + bias_input
     h = relu(LN(h) + bias_0), then h = relu(LN(h @ weight_k) + bias_k), last y = h @ weight_out + bias_out
-    critic: Q = offset + scale · y (raw reward units); sampler: u = ξ + y, a = tanh u
+    critic: Q = offset + scale · y (raw reward units); sampler: u = y, a = tanh u
 
 LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
 `sum` is Σ w_i Q_i over critics; `candidates` draws from several samplers in turn. The arrays of child i are `i/NAME`.
@@ -243,7 +243,7 @@ class Sampler:
     def draw(self, observation: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
         """`count` particles u from each part. (batch, obs) -> one (batch, count, act) for each part"""
         return [
-            _move(part, observation, _noise(rng, (len(observation), count, part.weight_input.shape[0])))
+            part(part.read(observation), _noise(rng, (len(observation), count, part.weight_input.shape[0])))
             for part in self.parts
         ]
 
@@ -257,13 +257,8 @@ class Sampler:
         for index, part in enumerate(self.parts):
             rows = np.flatnonzero(chosen == index)
             if rows.size:
-                result[rows] = _move(part, observation[rows], _noise(rng, (rows.size, 1, size)))[:, 0, :]
+                result[rows] = part(part.read(observation[rows]), _noise(rng, (rows.size, 1, size)))[:, 0, :]
         return result
-
-
-def _move(part: Perceptron, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """u = ξ + f(s, ξ). (batch, obs), (batch, n, act) -> (batch, n, act)"""
-    return noise + part(part.read(observation), noise)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
