@@ -1,1 +1,1 @@
-"""The mathematics: pure functions of arrays, for NumPy and JAX alike, an equation in every docstring."""
+"""The mathematics: pure functions of arrays, an equation in every docstring. NumPy and JAX alike; `finite`: NumPy."""
