@@ -43,7 +43,9 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.sampler_fidelity
 	$(BIN)/python -m benchmarks.soft_value
 	$(BIN)/python -m benchmarks.reach
+	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.pusher
+	$(BIN)/python -m benchmarks.measurements
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

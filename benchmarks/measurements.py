@@ -1,0 +1,162 @@
+"""Write docs/measurements.md from results/: the page holds what the files hold, and nothing else.
+
+python -m benchmarks.measurements
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import RESULTS
+
+PAGE = RESULTS.parent / "docs" / "measurements.md"
+HEAD = """# Measurements
+
+Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
+command, seed, versions, machine and commit. `make bench` runs everything (about an hour on two cores).
+"""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def bar_list(result: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {'met' if value else '**missed**'}" for name, value in result["bars"].items())
+
+
+def pusher(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["task"], row["how"], row["mode"], f"{row['mean']:.3f} ± {row['std_over_seeds']:.3f}",
+            " ".join(f"{mean:.3f}" for mean in row["seeds"]), f"≤ {row['bar']:.2f}",
+            f"{row['seeds_at_bar']} of {len(row['seeds'])}", f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}",
+        )
+        for row in result["summary"]
+    ]  # fmt: skip
+    header = ("task", "policy", "acting", "mean ± std over seeds", "seeds", "bar", "met by", "paper")
+    composed = [row for row in result["rows"] if "milliseconds" in row]
+    seconds = [row["extraction_seconds"] for row in composed if "extraction_seconds" in row]
+    acting = {how: max(row["milliseconds"]["p50"] for row in composed if row["how"] == how)
+              for how in ("extracted", "direct")}  # fmt: skip
+    return f"""## The pusher
+
+Final distance of the puck to its goal (m), mean of {result["episodes"]} episodes, {result["total_steps"]} environment
+steps per skill. `sample` is the stochastic policy, `resample` importance resampling on Q_Σ, `best` the candidate of
+highest Q.
+
+{table(header, rows)}
+
+Extraction took {min(seconds):.1f} to {max(seconds):.1f} s (bar: 20 s). One action (median, slowest seed) took
+{acting["extracted"]:.2f} ms with the extracted sampler and {acting["direct"]:.2f} ms directly on Q_Σ (bar: 5 ms).
+"""
+
+
+def reach(result: dict[str, Any]) -> str:
+    rows = [(row["where"], f"{row['metres']:.3f}") for row in result["rows"]]
+    return f"""## How near the corner the arm can hold the puck
+
+From the kinematics and the joint limits alone: the least distance (m) from (−1, −1) to a puck at rest against the
+fork. A puck that is flicked coasts further.
+
+{table(("the puck lies", "distance"), rows)}
+"""
+
+
+def sampler_fidelity(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["target"], row["dimension"], row["measure"].split(",")[0], f"{row['floor']['distance']:.4f}",
+            f"{row['raw']['distance']:.3f}", f"{row['resampled']['distance']:.3f}",
+            f"{100 * row['resampled']['mass_error']:.1f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = ("target", "d", "measure", "exact samples", "sampler", "resampled", "error of mode masses (points)")
+    bars, settings = bar_list(result), result["settings"]
+    return f"""## Sampler fidelity
+
+A sampler trained on a fixed Q, against quadrature of exp(Q/α); {settings["samples"]} samples. The amortised Stein
+sampler alone finds one of several separated modes; importance resampling among {settings["candidates"]} candidates
+repairs that.
+
+{table(header, rows)}
+
+{bars}
+
+![exact, sampler and resampled](../results/sampler_fidelity.png)
+"""
+
+
+def soft_value(result: dict[str, Any]) -> str:
+    names = list(result["rows"][0]["proposals"])
+    rows = [
+        (row["target"], row["policy"], row["particles"], *(f"{row['proposals'][n]['bias']:+.3f}" for n in names))
+        for row in result["rows"]
+    ]
+    bars = bar_list(result)
+    return f"""## Soft value
+
+Mean of {result["estimates"]} estimates minus quadrature, in units of α. `8, h 1`: mixture proposal, a Gaussian fitted
+to 8 particles; the policy's particles come from exp(Q/α) itself or from a trained sampler, which may have lost modes.
+
+{table(("Q", "policy", "K", *names), rows)}
+
+{bars}
+"""
+
+
+def update_speed(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            cores, row["batch"], f"{row['updates_per_second']:.0f}", f"{row['gigaflop_per_second']:.0f}",
+            f"{100 * row['share_of_matrix_rate']:.0f} %", *(f"{row['milliseconds'][n]:.2f}" for n in PARTS),
+        )
+        for cores, found in result["cores"].items() for row in found["rows"]
+    ]  # fmt: skip
+    header = ("cores", "batch", "updates/s", "GFLOP/s", "of the matrix rate", *(f"{name} (ms)" for name in PARTS))
+    environments = result["environments"]
+    return f"""## Speed of updates and environments
+
+One update of soft Q-learning, 16 + 16 particles, two layers of 128. Counted are the operations of the matrix products
+that the equations need; the matrix rate is the best that the same cores reach on such products. What is left over goes
+to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel, random numbers, Adam.
+
+{table(header, rows)}
+
+{environments["lanes"]} lanes of PushLeft in lock-step: {environments["vector"]:.0f} environment steps per second,
+{environments["ratio"]:.2f} times a plain loop over `gymnasium.make` (median of alternated pairs).
+"""
+
+
+PARTS = ("value", "critic with value", "policy", "update")
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    section.__name__: section for section in (pusher, reach, sampler_fidelity, soft_value, update_speed)
+}
+
+
+def write_page(results: Path = RESULTS) -> str:
+    """The page, as the files say it today."""
+    parts = [HEAD]
+    for name, section in SECTIONS.items():
+        path = results / f"{name}.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        machine = record["machine"]
+        source = f"`{record['command']}` → `results/{path.name}` ({machine['processor']}, {machine['cores']} cores)\n"
+        parts.append(section(record["result"]) + "\n" + source)
+    return "\n".join(parts)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    PAGE.write_text(write_page(), encoding="utf-8")
+    print(PAGE.relative_to(RESULTS.parent))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The documents say what the results and the programme say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measurements import PAGE, write_page
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_page_of_measurements_holds_what_the_results_hold():
+    assert PAGE.read_text(encoding="utf-8") == write_page()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_somewhere(document):
+    for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / link).exists(), link
