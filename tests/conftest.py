@@ -1,6 +1,8 @@
 """Strict settings for every test: they turn silent slips of shape, dtype and random keys into errors."""
 
+import hashlib
 import os
+from pathlib import Path
 
 import jax
 import optax
@@ -118,3 +120,33 @@ def tiny_skills(tiny_runs):
     from qompose.shipped import load
 
     return {name: load(run) for name, run in tiny_runs.items()}
+
+
+@pytest.fixture(scope="session")
+def fingerprint():
+    """A digest of all that is in a folder, names, contents and links: equal before and after, nothing was harmed."""
+
+    def digest(folder):
+        total = hashlib.sha256()
+        for path in sorted(Path(folder).rglob("*")):
+            content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+            total.update(repr((str(path.relative_to(folder)), path.is_dir(), content)).encode())
+        return total.hexdigest()
+
+    return digest
+
+
+@pytest.fixture
+def refused(capfd):
+    """Run a command that must be refused: one line on standard error, which is returned, and nothing else."""
+    from qompose.cli import main
+
+    def run(*arguments):
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert (status, out) == (2, "") and err.startswith("qompose: ") and err.endswith("\n")
+        assert err.count("\n") == 1, err
+        return err
+
+    return run

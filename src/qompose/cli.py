@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0, 2 for a mistake of the user's, 130 if interrupted."""
+    """Run a command; the exit status is 0, 2 for what the user has to mend, 130 if interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(name, rest)
     except QomposeError as error:
         print(f"qompose: {error}", file=sys.stderr)
-        return 2
+        # A training that is interrupted says in its own words what is saved.
+        return 130 if isinstance(error.__context__, KeyboardInterrupt) else 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"qompose: {where}{error.strerror or error}", file=sys.stderr)
@@ -76,7 +77,7 @@ def _run(name: str, arguments: list[str]) -> int:
     answer = call()
     if answer is not None:
         print(json.dumps(answer, indent=2))
-        return int(isinstance(answer, dict) and answer.get("ok") is False)
+        return 2 if isinstance(answer, dict) and answer.get("ok") is False else 0
     return 0
 
 

@@ -231,8 +231,6 @@ def plot(runs: Paths, output: Path = Path("curves.png"), json: Switch = False) -
     """
     from qompose.view.pictures import draw_learning_curves
 
-    if not runs:
-        raise QomposeError("give the directory of at least one run")
     draw_learning_curves(output, [Path(run) for run in runs])
     if json:
         return {"picture": str(output), "numbers": str(output.with_suffix(".json"))}
@@ -255,11 +253,11 @@ def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switc
             with contextlib.suppress(QomposeError):
                 if (path := find_skill(entry)) and (path / "manifest.json").exists():
                     found[str(entry)] = str(path)
-    answer: dict[str, Any] = {"tasks": sorted(TASKS), "skills": [_summary(name) for name in found]}
+    answer: dict[str, Any] = {"tasks": sorted(TASKS), "skills": [_summary(name, path) for name, path in found.items()]}
     if json:
         return answer
     print("tasks: " + ", ".join(answer["tasks"]))
-    rows = [(s["path"], s["task"], s["steps"], s["temperature"], s["error"] or "") for s in answer["skills"]]
+    rows = [(s["path"], s["task"], *map(_cell, (s["steps"], s["temperature"], s["error"]))) for s in answer["skills"]]
     print_table("skills", ("name or directory", "task", "steps", "temperature", ""), rows)
     return None
 
@@ -338,9 +336,15 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _summary(name: str) -> dict[str, Any]:
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _summary(name: str, path: str) -> dict[str, Any]:
     try:
-        skill = load(name, replay=False)
+        skill = load(path, replay=False)
     except QomposeError as error:
         return {"path": name, "task": "", "steps": None, "temperature": None, "error": str(error)}
     return {

@@ -53,7 +53,7 @@ def run_demo(
         report["picture"] = _timed(seconds, "picture", lambda: _draw(results, output_dir))
         if video:
             report["video"] = _timed(seconds, "video", lambda: _film(everything, output_dir, seed, shown))
-    report["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
     path = output_dir / "report.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return {**report, "report": str(path)}
@@ -61,23 +61,22 @@ def run_demo(
 
 def print_report(report: dict[str, Any]) -> None:
     """The table beside the paper's numbers, and where everything lies."""
-    rows = []
+    rows: dict[str, list[Any]] = {}
     for entry in report["skills"]:
         figures, x, y = entry["sample"], *entry["sample"]["mean_position"]
-        rows.append(
-            (
-                entry["name"],
-                entry["task"],
-                entry["environment_steps"],
-                f"{figures['mean']:.3f} ± {figures['std']:.3f}",
-                f"{figures['median']:.3f}",
-                f"{entry['best']['mean']:.3f} ± {entry['best']['std']:.3f}",
-                f"{entry['paper'][0]:.2f} ± {entry['paper'][1]:.2f}",
-                f"({x:.2f}, {y:.2f})",
-            )
-        )
-    header = ("skill", "task", "steps", "distance (m)", "median", "best of K", "paper", "mean position")
-    print_table(f"final distance of the puck to its goal, {report['episodes']} episodes", header, rows)
+        column = {
+            "environment steps": entry["environment_steps"],
+            "distance (m)": f"{figures['mean']:.3f} ± {figures['std']:.3f}",
+            "median": f"{figures['median']:.3f}",
+            "best of several": f"{entry['best']['mean']:.3f} ± {entry['best']['std']:.3f}",
+            "in the paper": f"{entry['paper'][0]:.2f} ± {entry['paper'][1]:.2f}",
+            "mean position": f"({x:.2f}, {y:.2f})",
+        }
+        for name, cell in column.items():
+            rows.setdefault(name, []).append(cell)
+    title = f"final distance of the puck to its goal, {report['episodes']} episodes"
+    # A column for each skill, so that it fits into 80 letters.
+    print_table(title, ("", *(entry["name"] for entry in report["skills"])), [(name, *rows[name]) for name in rows])
     print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items()))
     for name in ("picture", "video", "report"):
         if report.get(name):
@@ -86,22 +85,28 @@ def print_report(report: dict[str, Any]) -> None:
 
 def _prepare(output_dir: Path) -> None:
     """Make the folder; clear it only if an earlier demonstration made it."""
-    if output_dir.exists() and any(output_dir.iterdir()):
-        if not (output_dir / MARKER).exists():
-            raise QomposeError(f"{output_dir} holds other files; give another --output-dir")
-        shutil.rmtree(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
+    earlier = sorted(output_dir.iterdir())
+    if earlier and output_dir / MARKER not in earlier:
+        raise QomposeError(f"{output_dir} holds other files; give another --output-dir")
     (output_dir / MARKER).touch()
+    # The folder itself stays: it may be the one the user stands in, or a volume that cannot be removed.
+    for entry in earlier:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != MARKER:
+            entry.unlink()
 
 
 def _load_pretrained() -> dict[str, Skill]:
-    names = {task: skill_name(task) for task in CONSTITUENTS}
-    missing = [name for name in names.values() if name not in shipped_skills()]
+    names, shipped = {task: skill_name(task) for task in CONSTITUENTS}, shipped_skills()
+    missing = [name for name in names.values() if name not in shipped]
     if missing:
         raise QomposeError(
             f"the shipped skill {missing[0]!r} is missing; reinstall qompose or train without --pretrained"
         )
-    return {task: load(name) for task, name in names.items()}
+    # By path: a folder of that name where the user stands is not meant.
+    return {task: load(shipped[name]) for task, name in names.items()}
 
 
 def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars) -> dict[str, Skill]:
@@ -120,19 +125,25 @@ def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars) -> d
             workers[task] = _start(command, core, output_dir / f"{skill_name(task)}.log")
         while any(worker.poll() is None for worker in workers.values()):
             time.sleep(POLL)
-            for task, run in runs.items():
-                last = (read_metrics(run) or [{"step": 0}])[-1]
-                shown.update(skill_name(task), last["step"], total_steps, last)
+            for run in runs.values():
+                _show(run, total_steps, shown)
             _check_workers(workers, output_dir)
         _check_workers(workers, output_dir)
-        for task in runs:
-            shown.update(skill_name(task), total_steps, total_steps, read_metrics(runs[task])[-1])
+        for run in runs.values():
+            _show(run, total_steps, shown)
     finally:
         for worker in workers.values():
             if worker.poll() is None:
                 worker.terminate()
                 worker.wait()
     return {task: load(run / SKILL) for task, run in runs.items()}
+
+
+def _show(run: Path, total_steps: int, shown: Bars) -> None:
+    """Move the bar of a training to where its metrics are."""
+    last = (read_metrics(run) or [{"step": 0}])[-1]
+    figures = {name: float(value) for name, value in last.items() if value is not None}  # null: was not finite
+    shown.update(run.name, min(last["step"], total_steps), total_steps, figures)
 
 
 def _start(command: list[str], core: int | None, log: Path) -> subprocess.Popen[bytes]:

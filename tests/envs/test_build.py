@@ -32,12 +32,37 @@ def test_foreign_environments_go_by_id_and_by_module(env_id):
         ("Pendulun-v1", "did you mean Pendulum-v1"),
         ("Qwxyz-v0", "there is no environment 'Qwxyz-v0': the tasks are PushLeft, "),
         ("no_such_module:Env-v0", "the module 'no_such_module' cannot be imported"),
+        ("..:Env-v0", "the module '..' cannot be imported"),
         ("CartPole-v1", "CartPole-v1: its actions are Discrete, only Box"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(env_id, message):
     with pytest.raises(QomposeError, match=message) as caught:
         build_vector_env(env_id, 2)
+    assert "\n" not in str(caught.value)
+
+
+class Broken(gymnasium.Env):
+    observation_space = action_space = BOX
+
+    def __init__(self):
+        raise RuntimeError("no robot\nis there")
+
+
+gymnasium.register("BuildBroken-v0", Broken)
+
+
+def test_an_environment_that_fails_when_it_is_made_is_refused_in_one_line():
+    with pytest.raises(QomposeError, match=r"^BuildBroken-v0 cannot be made: RuntimeError: no robot is there$"):
+        build_vector_env("BuildBroken-v0", 2)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("1 / 0", "ZeroDivisionError"), ("def (", "SyntaxError")])
+def test_a_module_that_fails_when_it_is_imported_is_refused_in_one_line(tmp_path, monkeypatch, text, reason):
+    (tmp_path / "qompose_broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(QomposeError, match=f"the module 'qompose_broken' cannot be imported: {reason}") as caught:
+        build_vector_env("qompose_broken:Env-v0", 2)
     assert "\n" not in str(caught.value)
 
 

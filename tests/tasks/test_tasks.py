@@ -111,6 +111,30 @@ def test_unknown_option_is_refused_with_the_options_there_are():
         make_task("PushTo", goal=1.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("PushLeft", {"arm_weight": "heavy"}, "^PushLeft: arm_weight='heavy': give a number$"),
+        ("PushLeft", {"arm_weight": None}, "arm_weight=None: give a number"),
+        ("PushLeft", {"avoid_corner": "maybe"}, "avoid_corner='maybe': give true or false"),
+        ("PushLeft", {"corner_reward": 3}, "corner_reward=3: give a word"),
+        ("PushTo", {"goal_x": [1.0]}, r"goal_x=\[1.0\]: give a number"),
+        ("MultiGoal", {"goals": 3}, "^MultiGoal: goals=3: give a list$"),
+        ("MultiGoal", {"goals": {"x": 1}}, "give a list"),
+    ],
+)
+def test_option_of_the_wrong_kind_is_refused(name, options, message):
+    with pytest.raises(QomposeError, match=message):
+        make_task(name, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_checked_and_its_default_passes(name):
+    goal = {"goal_x": 1.0} if name == "PushTo" else {}
+    task = make_task(name, **goal)
+    assert make_task(name, **task.options()) == task
+
+
 def test_naming_tasks_imports_no_simulator_and_no_jax():
     # The package's own top level is left out: it may import more.
     code = (

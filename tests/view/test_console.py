@@ -61,3 +61,8 @@ def test_a_table_goes_to_standard_output_whatever_the_cells_are(capsys):
     print_table("title", ("name", "steps"), [("left", 600), ("right", None), ("top", 1.5)])
     out, err = capsys.readouterr()
     assert err == "" and all(word in out for word in ("title", "name", "left", "600", "None", "1.5"))
+
+
+def test_a_title_wider_than_its_table_stays_on_one_line(capsys):
+    print_table("a title of many words " * 5, ("a",), [(1,)])
+    assert capsys.readouterr().out.splitlines()[0].strip() == ("a title of many words " * 5).strip()

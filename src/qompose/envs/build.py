@@ -34,7 +34,7 @@ def build_vector_env(env_id: str, num_envs: int, options: dict[str, Any] | None 
             # The checker would print what is checked here anyway, and slows down every step.
             options = {"disable_env_checker": True, **options}
             env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", **options)
-    except (gymnasium.error.Error, TypeError, ValueError, ImportError) as error:
+    except Exception as error:  # whatever a foreign environment does wrong, the user gets one line
         raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
     check_spaces(env_id, env)
     return env
@@ -74,7 +74,7 @@ def _find(env_id: str) -> EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except Exception as error:  # a mistake in somebody's file may be of any kind
             raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
     try:
         return gymnasium.spec(name)

@@ -7,6 +7,7 @@ import difflib
 import functools
 from typing import Any
 
+from qompose.store import show
 from qompose.tasks.multigoal import MultiGoal
 from qompose.tasks.pusher import PUSHERS
 from qompose.tasks.task import Task
@@ -17,11 +18,20 @@ __all__ = ["TASKS", "Task", "make_task"]
 # Making a task imports no simulator: that happens when its model is asked for.
 TASKS: dict[str, functools.partial[Any]] = {**PUSHERS, "MultiGoal": functools.partial(MultiGoal, "MultiGoal")}
 
+# What an option may be, by the annotation of its field: values come from command lines and from the skills of others.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "float": ((int, float), "a number"),
+    "float | None": ((int, float, type(None)), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a word"),
+    "Sequence[Any]": ((list, tuple), "a list"),
+}
+
 
 def make_task(name: str, /, **options: Any) -> Task:
     """Return the task of that name, with or without its version (`PushLeft` or `PushLeft-v0`).
 
-    Raises QomposeError for an unknown name or an option that the task does not have.
+    Raises QomposeError for an unknown name, an option that the task does not have, or a value of the wrong kind.
     """
     known = name.removesuffix("-v0")
     if known not in TASKS:
@@ -29,8 +39,11 @@ def make_task(name: str, /, **options: Any) -> Task:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise QomposeError(f"there is no task {name!r}: {hint}the tasks are {', '.join(TASKS)}")
     constructor = TASKS[known]
-    fields = [field.name for field in dataclasses.fields(constructor.func) if field.name != "name"]  # type: ignore[arg-type]
-    for option in options:
+    fields = {field.name: str(field.type) for field in dataclasses.fields(constructor.func) if field.name != "name"}  # type: ignore[arg-type]
+    for option, value in options.items():
         if option not in fields:
             raise QomposeError(f"{known} has no option {option!r}: its options are {', '.join(fields)}")
+        types, words = KINDS[fields[option]]
+        if not isinstance(value, types):
+            raise QomposeError(f"{known}: {option}={show(value)}: give {words}")
     return constructor(**options)

@@ -61,9 +61,11 @@ def describe(figures: Mapping[str, float]) -> str:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(markup=False).print(table)
+    console = Console(markup=False, highlight=False)
+    console.print(title, soft_wrap=True)  # a title of the table itself would be broken at the width of the table
+    console.print(table)
