@@ -130,7 +130,8 @@ def compose(
     if json:
         return answer
     parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in given.items())
-    print(f"{skill.name}: {parts}, temperature {skill.temperature:.3g}, saved in {directory}")
+    heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
+    print(f"{skill.name}: {parts}{heat}, saved in {directory}")
     return None
 
 

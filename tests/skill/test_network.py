@@ -58,7 +58,7 @@ def test_a_sum_is_the_weighted_sum_of_its_leaves(random_network):
     inner = {"kind": "sum", "weights": [0.5, 2.0], "of": [CRITIC, {**CRITIC, "hidden": [3]}]}
     spec = {"kind": "sum", "weights": [0.25, 4], "of": [CRITIC, inner]}
     network = random_network(spec)
-    check_spec(spec, "critic")
+    check_spec(spec, "critic", "sql")
     rng = np.random.default_rng(0)
     observation, action = rng.standard_normal((1, 4)), rng.uniform(-1, 1, (1, 1, 2))
     expected = sum(
@@ -117,7 +117,7 @@ def test_candidates_draw_from_each_child_and_one_draw_from_any(random_network):
 )
 def test_a_leaf_outside_the_schema_is_refused(change, field):
     with pytest.raises(QomposeError, match=field.replace(".", r"\.")):
-        check_spec({**CRITIC, **change}, "critic")
+        check_spec({**CRITIC, **change}, "critic", "sql")
 
 
 def nested(depth):
@@ -151,11 +151,11 @@ def nested(depth):
 )
 def test_a_tree_outside_the_schema_is_refused(spec, field):
     with pytest.raises(QomposeError, match=field):
-        check_spec(spec, "critic")
+        check_spec(spec, "critic", "sql")
 
 
 def test_the_deepest_tree_is_allowed():
-    check_spec(nested(8), "critic")
+    check_spec(nested(8), "critic", "sql")
 
 
 def test_the_arrays_of_a_sum_are_named_by_path():

@@ -13,7 +13,7 @@ from qompose.skill.algebra import critic_of, samplers_of
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network
 from qompose.training import offline
-from qompose.training.offline import Extraction, compose, extract_sampler
+from qompose.training.offline import Extraction, compose, extract_policy
 from qompose.types import QomposeError
 
 QUICK = Extraction(steps=250, batch_size=32, hidden=(16,), learning_rate=3e-3)
@@ -146,7 +146,7 @@ def test_incompatible_skills_are_refused(right, top, change, message):
 
 
 def test_a_name_that_no_skill_may_carry_is_refused_before_the_work(right, top, monkeypatch):
-    monkeypatch.setattr(offline, "extract_sampler", lambda *args, **kwargs: pytest.fail("too late"))
+    monkeypatch.setattr(offline, "extract_policy", lambda *args, **kwargs: pytest.fail("too late"))
     with pytest.raises(QomposeError, match="name: must be of the form"):
         compose(right & top, name="The Corner")
 
@@ -194,7 +194,7 @@ def test_the_seed_decides_the_extraction(corner, tiny_agent):
     states = skill.replay.observation
 
     def weights(seed):
-        sampler = extract_sampler(agent, critic_of(skill), states, 2, replace(options, seed=seed))
+        sampler = extract_policy(agent, critic_of(skill), states, 2, replace(options, seed=seed))
         return np.asarray(sampler.network.weight_out)
 
     assert np.array_equal(weights(0), weights(0)) and not np.array_equal(weights(0), weights(1))
