@@ -33,7 +33,7 @@ def test_outputs_are_read_as_value_mean_and_triangle(size):
     assert np.all(np.triu(factor, 1) == 0.0) and np.all(np.diagonal(factor, axis1=1, axis2=2) > 0.0)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [1, 7])
 def test_numpy_and_jax_agree(size):
     rng = np.random.default_rng(1)
     outputs = rng.standard_normal(count_outputs(size)).astype(np.float32)
