@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from qompose.nets import (
+    Actor,
     QFunction,
     Sampler,
     SumQ,
     describe,
     from_arrays,
     init_perceptron,
+    init_quadratic,
     set_observation_scale,
     to_arrays,
 )
@@ -24,6 +26,14 @@ def make_critic(seed=0, layer_norm=True, hidden=(16, 12)):
 
 def make_sampler(seed=0):
     return Sampler(init_perceptron(3, 2, 2, (16, 12), key=jax.random.key(seed)))
+
+
+def make_actor(seed=0):
+    return Actor(init_perceptron(3, 0, 2, (16, 12), key=jax.random.key(seed)))
+
+
+def make_quadratic(seed=0):
+    return init_quadratic(3, 2, (16, 12), layer_norm=True, key=jax.random.key(seed))
 
 
 def randomise(module, seed=1):
@@ -127,6 +137,32 @@ def test_observation_scale_centres_and_scales():
         )
 
 
+def test_an_actor_stays_in_the_box_and_sees_its_observation():
+    actor = make_actor()
+    near, far = (actor(scale * jnp.array([1.0, -1.0, 2.0])) for scale in (1.0, 1000.0))
+    assert near.shape == (2,) and np.all(np.abs(near) < 1.0) and np.all(np.abs(far) <= 1.0)
+    assert not np.allclose(near, far)
+
+
+def test_a_quadratic_q_is_highest_at_its_own_best_action_and_there_equals_its_value():
+    critic = randomise(make_quadratic())
+    observation, actions = jnp.array([0.3, -0.5, 0.8]), jax.random.uniform(jax.random.key(2), (200, 2), minval=-1.0)
+    best = critic.best(observation)
+    assert np.all(np.abs(best) <= 1.0)
+    np.testing.assert_allclose(critic(observation, best), critic.value(observation), rtol=1e-6)
+    assert np.all(np.asarray(critic(observation, actions)) <= float(critic.value(observation)))
+
+
+def test_a_quadratic_q_equals_its_formula():
+    critic = randomise(make_quadratic())
+    observation, actions = jnp.array([0.3, -0.5, 0.8]), jax.random.uniform(jax.random.key(2), (4, 3, 2), minval=-1.0)
+    value, mean, factor = map(np.asarray, critic.read(observation))
+    moved = np.asarray(actions) - mean
+    advantage = -0.5 * np.einsum("abi,ij,abj->ab", moved, factor @ factor.T, moved)
+    expected = float(critic.offset) + float(critic.scale) * (value + advantage)
+    np.testing.assert_allclose(critic(observation, actions), expected, rtol=1e-5)
+
+
 def test_composed_q_is_the_weighted_sum():
     first, second = make_critic(0), make_critic(1)
     observation, action = jnp.ones(3), jax.random.normal(jax.random.key(2), (5, 2))
@@ -143,11 +179,14 @@ def modules():
         "critic": randomise(make_critic()),
         "plain critic": randomise(make_critic(layer_norm=False, hidden=(7,))),
         "sampler": randomise(make_sampler()),
+        "actor": randomise(make_actor()),
+        "quadratic": randomise(make_quadratic()),
+        "sum of quadratics": SumQ([make_quadratic(0), make_quadratic(1)], (0.5, 0.5)),
         "sum": SumQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (0.5, 0.5))], (2.0, -1.0)),
     }
 
 
-@pytest.mark.parametrize("name", ["critic", "plain critic", "sampler", "sum"])
+@pytest.mark.parametrize("name", modules())
 def test_arrays_of_a_skill_rebuild_the_module_bit_for_bit(name):
     module = modules()[name]
     arrays = to_arrays(module)

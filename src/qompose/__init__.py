@@ -18,6 +18,8 @@ from qompose.envs import register as _register
 from qompose.types import QomposeError
 
 if TYPE_CHECKING:
+    from qompose.agents.ddpg import DDPG
+    from qompose.agents.naf import NAF
     from qompose.agents.sql import SQL
     from qompose.evaluation import Evaluation, evaluate
     from qompose.shipped import load
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DDPG": "qompose.agents.ddpg",
+    "NAF": "qompose.agents.naf",
     "SQL": "qompose.agents.sql",
     "Evaluation": "qompose.evaluation",
     "evaluate": "qompose.evaluation",
@@ -45,7 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
+    "DDPG", "NAF", "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
     "compose", "evaluate", "load", "make_task", "record", "train",
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
-    return f"""qompose: train robot skills with soft Q-learning and combine them by adding their Q-functions
+    return f"""qompose: train robot skills and combine them by adding their Q-functions
 
 usage: qompose COMMAND [OPTIONS]
 
@@ -73,7 +73,11 @@ Start with: qompose demo"""
 def _run(name: str, arguments: list[str]) -> int:
     from qompose import commands
 
-    call = _parse(name, getattr(commands, "list_" if name == "list" else name), arguments)
+    if name == "train":
+        function = commands.choose_train(arguments)
+    else:
+        function = getattr(commands, "list_" if name == "list" else name)
+    call = _parse(name, function, arguments)
     answer = call()
     if answer is not None:
         print(json.dumps(answer, indent=2))

@@ -5,21 +5,24 @@ A command returns what `--json` prints, or None after it has printed for people.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
+import functools
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from qompose.agents.sql import SQL
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.store import parse_json
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
-from qompose.training.session import SKILL, skill_name
+from qompose.training.session import ALGORITHMS, SKILL, Agent, skill_name
 from qompose.types import QomposeError
 from qompose.view.console import bars, print_table
 
@@ -31,9 +34,9 @@ Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 def train(
     training: Training,
-    agent: SQL,
+    agent: Agent,
     env: str = "PushLeft",
-    algo: Literal["sql"] = "sql",
+    algo: Literal["sql", "ddpg", "naf"] = "sql",
     output_dir: Path | None = None,
     name: str | None = None,
     goal_x: float | None = None,
@@ -50,7 +53,7 @@ def train(
         training: How long and how often.
         agent: Hyperparameters of the algorithm.
         env: A task (see `qompose list`) or any Gymnasium id, also `module:Id-v0`.
-        algo: The algorithm.
+        algo: The algorithm: soft Q-learning, DDPG or NAF. `--algo NAME --help` lists its hyperparameters.
         output_dir: Where metrics, checkpoints and the skill go; runs/NAME-sSEED unless given.
         name: Name of the skill.
         goal_x: For PushTo: push the puck to this x, in metres.
@@ -61,15 +64,14 @@ def train(
         progress: Show a progress bar.
         json: Print the answer as JSON.
     """
-    del algo  # one choice so far
     from qompose.training import session
 
     options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
     directory = output_dir or Path("runs") / f"{name or skill_name(env)}-s{training.seed}"
     with bars(progress == "bar") as shown:
         skill = session.train(
-            env, agent=agent, training=training, options=options, output_dir=directory, name=name, resume=resume,
-            track=track == "tensorboard",
+            env, algo=algo, agent=agent, training=training, options=options, output_dir=directory, name=name,
+            resume=resume, track=track == "tensorboard",
             on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
             on_notice=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
@@ -79,6 +81,23 @@ def train(
     print(f"skill saved in {answer['skill']}")
     print(f"try it: qompose eval {directory}")
     return None
+
+
+def choose_train(arguments: list[str]) -> Callable[..., Any]:
+    """`train` with the hyperparameters of the algorithm that `--algo` names as its flags."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo", nargs="?")
+    algo = parser.parse_known_args(arguments)[0].algo
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return train(*args, **kwargs)
+
+    functools.update_wrapper(chosen, train)
+    vars(chosen)["__signature__"] = inspect.signature(train)
+    # An unknown name gets the flags of the default; that the name is unknown is said when all flags are read.
+    chosen.__annotations__ = {**train.__annotations__, "agent": ALGORITHMS.get(algo or "sql", ALGORITHMS["sql"])}
+    del chosen.__wrapped__
+    return chosen
 
 
 def compose(
@@ -130,7 +149,8 @@ def compose(
     if json:
         return answer
     parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in given.items())
-    print(f"{skill.name}: {parts}, temperature {skill.temperature:.3g}, saved in {directory}")
+    heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
+    print(f"{skill.name}: {parts}{heat}, saved in {directory}")
     return None
 
 

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from qompose.soft.compose import combine_values
+from qompose.soft.quadratic import count_outputs, quadratic, read_form
 from qompose.types import QomposeError
 
 NORM_EPSILON = 1e-5
@@ -25,15 +26,16 @@ NORM_EPSILON = 1e-5
 class Perceptron(eqx.Module):
     """Two-input perceptron: `h = relu(norm(o W_o + x W_x + c) + b)`, further hidden layers, a linear output.
 
-    `norm` is a layer norm without learned scale (the next layer holds it), with the bias behind it. Since h is linear
-    in the weights, centring the *weights* centres h: mean subtraction costs nothing per particle. A batch of states may
-    be given at once: the particles of all states are then rows of one matrix, whose gradients are faster than vmap's.
+    Without `weight_input` there is no x. `norm` is a layer norm without learned scale (the next layer holds it), with
+    the bias behind it. Since h is linear in the weights, centring the *weights* centres h: mean subtraction costs nothing
+    per particle. A batch of states may be given at once: the particles of all states are then rows of one matrix, whose
+    gradients are faster than vmap's.
     """
 
     observation_mean: Float[Array, " obs"]
     observation_scale: Float[Array, " obs"]
     weight_observation: Float[Array, "obs h0"]
-    weight_input: Float[Array, "act h0"]
+    weight_input: Float[Array, "act h0"] | None
     bias_input: Float[Array, " h0"]  # before the norm: without it a norm would see only the direction of its input
     weights: list[Float[Array, "_ _"]]
     biases: list[Float[Array, " _"]]
@@ -42,18 +44,20 @@ class Perceptron(eqx.Module):
     layer_norm: bool = eqx.field(static=True)
 
     def __call__(
-        self, observation: Float[Array, "*batch obs"], inputs: Float[Array, "*shape act"]
-    ) -> Float[Array, "*shape out"]:
-        """Any number of second inputs for each observation: shape is (*batch, *n), n may be empty."""
+        self, observation: Float[Array, "*batch obs"], inputs: Float[Array, "*shape act"] | None = None
+    ) -> Float[Array, "..."]:
+        """Outputs (*batch, *n, out) for second inputs (*batch, *n, act), n may be none; (*batch, out) without them."""
         mean, scale = lax.stop_gradient((self.observation_mean, self.observation_scale))
         centred = _centre if self.layer_norm else lambda weight: weight
-        shape = inputs.shape[:-1]
-        batch = observation.shape[:-1]
-        observation = ((observation - mean) / scale).reshape(*batch, *(1,) * (len(shape) - len(batch)), -1)
-        seen = jnp.broadcast_to(observation, (*shape, observation.shape[-1]))
-        rows = jnp.concatenate([seen, inputs], axis=-1).reshape(-1, seen.shape[-1] + inputs.shape[-1])
-        first = jnp.concatenate([self.weight_observation, self.weight_input])
-        hidden = self._activate(rows @ centred(first) + centred(self.bias_input), self.biases[0])
+        rows, first = (observation - mean) / scale, self.weight_observation
+        if inputs is not None and self.weight_input is not None:
+            missing = (1,) * (inputs.ndim - rows.ndim)
+            seen = rows.reshape(*rows.shape[:-1], *missing, -1)
+            seen = jnp.broadcast_to(seen, (*inputs.shape[:-1], rows.shape[-1]))
+            rows, first = jnp.concatenate([seen, inputs], axis=-1), jnp.concatenate([first, self.weight_input])
+        shape = rows.shape[:-1]
+        hidden = rows.reshape(-1, rows.shape[-1]) @ centred(first) + centred(self.bias_input)
+        hidden = self._activate(hidden, self.biases[0])
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):
             hidden = self._activate(hidden @ centred(weight), bias)
         return (hidden @ self.weight_out + self.bias_out).reshape(*shape, -1)
@@ -84,7 +88,7 @@ def init_perceptron(
     layer_norm: bool = False,
     key: PRNGKeyArray,
 ) -> Perceptron:
-    """Fresh weights, uniform in ±1/√fan-in. The key is consumed."""
+    """Fresh weights, uniform in ±1/√fan-in; no second input if `input_size` is 0. The key is consumed."""
     keys = iter(jax.random.split(key, len(hidden) + 2))
 
     def draw(fan_in: int, shape: tuple[int, ...]) -> Array:
@@ -97,7 +101,7 @@ def init_perceptron(
         observation_mean=jnp.zeros(observation_size),
         observation_scale=jnp.ones(observation_size),
         weight_observation=first[:observation_size],
-        weight_input=first[observation_size:],
+        weight_input=first[observation_size:] if input_size else None,
         bias_input=draw(fan_in, (hidden[0],)),
         weights=[draw(a, (a, b)) for a, b in pairwise(hidden)],
         biases=[jnp.zeros(size) for size in hidden],
@@ -122,10 +126,39 @@ class QFunction(eqx.Module):
         return offset + scale * self.network(observation, action)[..., 0]
 
 
+class QuadraticQ(eqx.Module):
+    """Q(s, a) = offset + scale · (V(s) − ½ |L(s)ᵀ (a − μ(s))|²), all three heads of one network (Gu et al. 2016)."""
+
+    network: Perceptron
+    offset: Float[Array, ""]
+    scale: Float[Array, ""]
+
+    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, "*n act"]) -> Float[Array, "*n"]:
+        """Values of any number of actions in one state."""
+        offset, scale = lax.stop_gradient((self.offset, self.scale))
+        rows = action.reshape(-1, action.shape[-1])
+        return offset + scale * quadratic(*self.read(observation), rows).reshape(action.shape[:-1])
+
+    def read(
+        self, observation: Float[Array, " obs"]
+    ) -> tuple[Float[Array, ""], Float[Array, " act"], Float[Array, "act act"]]:
+        """V, μ and L of one state; V and L in the network's units."""
+        return read_form(self.network(observation))
+
+    def value(self, observation: Float[Array, " obs"]) -> Float[Array, ""]:
+        """max_a Q(s, a), in raw reward units."""
+        offset, scale = lax.stop_gradient((self.offset, self.scale))
+        return offset + scale * self.read(observation)[0]
+
+    def best(self, observation: Float[Array, " obs"]) -> Float[Array, " act"]:
+        """argmax_a Q(s, a) = μ(s)."""
+        return self.read(observation)[1]
+
+
 class SumQ(eqx.Module):
     """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
 
-    members: list[QFunction | SumQ]
+    members: list[QFunction | QuadraticQ | SumQ]
     weights: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(
@@ -147,22 +180,43 @@ class Sampler(eqx.Module):
         return self.network(observation, noise)
 
 
+class Actor(eqx.Module):
+    """a = tanh f(s): a deterministic policy (Lillicrap et al. 2015)."""
+
+    network: Perceptron
+
+    def __call__(self, observation: Float[Array, " obs"]) -> Float[Array, " act"]:
+        """The action of one state, in [-1, 1]."""
+        return jnp.tanh(self.network(observation))
+
+
+Module = QFunction | QuadraticQ | SumQ | Sampler | Actor
+KINDS: dict[type, str] = {QFunction: "critic", QuadraticQ: "quadratic", Sampler: "sampler", Actor: "actor"}
+
+
+def init_quadratic(
+    observation_size: int, action_size: int, hidden: Sequence[int], *, layer_norm: bool, key: PRNGKeyArray
+) -> QuadraticQ:
+    """A fresh quadratic Q in units of one. The key is consumed."""
+    network = init_perceptron(observation_size, 0, count_outputs(action_size), hidden, layer_norm=layer_norm, key=key)
+    return QuadraticQ(network, offset=jnp.zeros(()), scale=jnp.ones(()))
+
+
 def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
-    """Return a QFunction or Sampler that sees observations as (o − mean)/scale."""
+    """Return a module of one network that sees observations as (o − mean)/scale."""
     return eqx.tree_at(lambda m: (m.network.observation_mean, m.network.observation_scale), module, (mean, scale))
 
 
-def describe(module: QFunction | SumQ | Sampler) -> dict[str, Any]:
+def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
     if isinstance(module, SumQ):
         return {"kind": "sum", "weights": list(module.weights), "of": [describe(member) for member in module.members]}
     network = module.network
-    kind = "critic" if isinstance(module, QFunction) else "sampler"
     hidden = [int(bias.shape[0]) for bias in network.biases]
-    return {"kind": kind, "hidden": hidden, "layer_norm": network.layer_norm}
+    return {"kind": KINDS[type(module)], "hidden": hidden, "layer_norm": network.layer_norm}
 
 
-def to_arrays(module: QFunction | SumQ | Sampler) -> dict[str, np.ndarray]:
+def to_arrays(module: Module) -> dict[str, np.ndarray]:
     """The module's numbers under the names of a skill's file."""
     if isinstance(module, SumQ):
         parts = enumerate(to_arrays(member) for member in module.members)
@@ -172,14 +226,15 @@ def to_arrays(module: QFunction | SumQ | Sampler) -> dict[str, np.ndarray]:
         "observation_mean": network.observation_mean,
         "observation_scale": network.observation_scale,
         "weight_observation": network.weight_observation,
-        "weight_input": network.weight_input,
         "bias_input": network.bias_input,
         "weight_out": network.weight_out,
         "bias_out": network.bias_out,
     }
     arrays |= {f"weight_{k + 1}": weight for k, weight in enumerate(network.weights)}
     arrays |= {f"bias_{k}": bias for k, bias in enumerate(network.biases)}
-    if isinstance(module, QFunction):
+    if network.weight_input is not None:
+        arrays["weight_input"] = network.weight_input
+    if isinstance(module, QFunction | QuadraticQ):
         arrays |= {"offset": module.offset, "scale": module.scale}
     return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
 
@@ -194,15 +249,15 @@ def from_arrays(specification: dict[str, Any], arrays: dict[str, np.ndarray]) ->
             part = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
             members.append(from_arrays(child, part))
         return SumQ(members=members, weights=tuple(float(weight) for weight in specification["weights"]))
-    if kind not in ("critic", "sampler"):
-        raise QomposeError(f"network kind {kind!r} is unknown; this version knows critic, sampler and sum")
+    if kind not in KINDS.values():
+        raise QomposeError(f"network kind {kind!r} is unknown; this version knows {', '.join(KINDS.values())} and sum")
     depth = len(specification["hidden"])
     array = {name: jnp.asarray(value) for name, value in arrays.items()}
     network = Perceptron(
         observation_mean=array["observation_mean"],
         observation_scale=array["observation_scale"],
         weight_observation=array["weight_observation"],
-        weight_input=array["weight_input"],
+        weight_input=array.get("weight_input"),
         bias_input=array["bias_input"],
         weights=[array[f"weight_{k}"] for k in range(1, depth)],
         biases=[array[f"bias_{k}"] for k in range(depth)],
@@ -212,4 +267,8 @@ def from_arrays(specification: dict[str, Any], arrays: dict[str, np.ndarray]) ->
     )
     if kind == "sampler":
         return Sampler(network)
+    if kind == "actor":
+        return Actor(network)
+    if kind == "quadratic":
+        return QuadraticQ(network, offset=array["offset"], scale=array["scale"])
     return QFunction(network, offset=array["offset"], scale=array["scale"])

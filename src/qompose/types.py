@@ -33,7 +33,7 @@ class Policy(Protocol):
 
 
 class Agent(Protocol):
-    """A frozen module of hyperparameters with `init / act / update`; its state is a named module."""
+    """A frozen module of hyperparameters with `init / act / policy / update`; its state is a named module."""
 
     def init(self, observation_size: int, action_size: int, *, key: Any) -> Any:
         """Return a fresh state."""
@@ -41,6 +41,10 @@ class Agent(Protocol):
 
     def act(self, state: Any, observation: Any, *, key: Any) -> Any:
         """Return one exploratory action (act,) in [-1, 1] for one observation (obs,)."""
+        ...
+
+    def policy(self, state: Any, observation: Any, *, key: Any) -> Any:
+        """Return one action (act,) of the policy that is evaluated and saved: no noise is added for exploration."""
         ...
 
     def update(self, state: Any, batch: Transition, *, key: Any) -> tuple[Any, dict[str, Any]]:

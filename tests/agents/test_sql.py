@@ -1,11 +1,5 @@
-import hashlib
-import itertools
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -17,7 +11,8 @@ from jax import lax
 
 from qompose.agents.sql import SQL
 from qompose.soft.stein import stein_direction
-from qompose.types import Transition
+from tests.agents import probes
+from tests.agents.probes import bowl, fresh, learn, make_transitions, make_two_steps, step, values
 
 SMALL = SQL(hidden=(32, 32), batch_size=32)
 # For problems whose answer is known: hot enough that the soft value differs from the maximum, and quick to learn.
@@ -31,59 +26,6 @@ PROBE = replace(
     fixed_particles=16,
     updated_particles=16,
 )
-COUNT = 1024
-
-
-def make_transitions(*, reward=None, terminated=1.0, action_size=1):
-    """Random states and actions; `reward(observation, action)`; the next state is another random state."""
-    generator = np.random.default_rng(0)
-    observation = generator.normal(size=(COUNT, 2))
-    action = generator.uniform(-1.0, 1.0, (COUNT, action_size))
-    rewards = generator.normal(size=COUNT) if reward is None else reward(observation, action)
-    return to_jax(observation, action, rewards, generator.normal(size=(COUNT, 2)), np.full(COUNT, terminated))
-
-
-def make_two_steps(reward_of_second):
-    """State (1, 0) leads to state (−1, 0) without reward; there `reward_of_second(action)` is paid and all ends."""
-    generator = np.random.default_rng(0)
-    action = generator.uniform(-1.0, 1.0, (COUNT, 1))
-    is_first = np.arange(COUNT) % 2 == 0
-    first, second = np.array([1.0, 0.0]), np.array([-1.0, 0.0])
-    return to_jax(
-        np.where(is_first[:, None], first, second),
-        action,
-        np.where(is_first, 0.0, reward_of_second(action)),
-        np.tile(second, (COUNT, 1)),
-        np.where(is_first, 0.0, 1.0),
-    )
-
-
-def to_jax(*fields):
-    return Transition(*(jnp.asarray(field, jnp.float32) for field in fields))
-
-
-def fresh(agent, data):
-    return agent.init(data.observation.shape[-1], data.action.shape[-1], key=jax.random.key(0))
-
-
-@partial(jax.jit, static_argnums=0)
-def step(agent, state, data, key):
-    """One update on a random batch of the data."""
-    index_key, key = jax.random.split(key)
-    index = jax.random.randint(index_key, (agent.batch_size,), 0, COUNT)
-    return agent.update(state, jax.tree.map(lambda field: field[index], data), key=key)
-
-
-def learn(agent, state, data, updates, seed=1):
-    """Many updates; returns the state and the last diagnostics."""
-    info = {}
-    for key in jax.random.split(jax.random.key(seed), updates):
-        state, info = step(agent, state, data, key)
-    return state, info
-
-
-def values(critic, observation, action):
-    return np.asarray(jax.vmap(critic)(jnp.asarray(observation, jnp.float32), jnp.asarray(action, jnp.float32)))
 
 
 def quadrature(q_of, temperature):
@@ -95,39 +37,11 @@ def quadrature(q_of, temperature):
 
 
 def test_update_compiles_once():
-    data = make_transitions()
-    traces = itertools.count()
-
-    @jax.jit
-    def update(state, batch, key):
-        next(traces)
-        return SMALL.update(state, batch, key=key)
-
-    state = SMALL.calibrate(fresh(SMALL, data), data)
-    for key in jax.random.split(jax.random.key(1), 3):
-        state, info = update(state, data, key)
-    assert next(traces) == 1
-    assert int(state.updates) == 3
-    assert set(info) == {"critic_loss", "q", "value", "sample_size", "stein_norm"}
-    assert all(np.isfinite(value) for value in info.values())
-
-
-def digest_of_a_run() -> str:
-    data = make_transitions()
-    state, _ = learn(SMALL, SMALL.calibrate(fresh(SMALL, data), data), data, 20)
-    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest()
+    probes.check_update_compiles_once(SMALL, {"critic_loss", "q", "value", "sample_size", "stein_norm"})
 
 
 def test_same_seed_gives_the_same_bits_in_every_process():
-    code = (
-        "import importlib.util as u, sys; s = u.spec_from_file_location('claims', sys.argv[1]);"
-        "m = u.module_from_spec(s); s.loader.exec_module(m); print(m.digest_of_a_run())"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    process = subprocess.run(
-        [sys.executable, "-c", code, __file__], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert process.stdout.strip() == digest_of_a_run(), process.stderr
+    probes.check_same_bits_in_every_process(SMALL)
 
 
 def test_different_keys_give_different_states():
@@ -144,23 +58,19 @@ def test_agents_are_equal_by_their_hyperparameters():
 def test_action_lies_in_the_box_and_follows_the_key():
     data = make_transitions(action_size=3)
     state = fresh(SMALL, data)
-    act = jax.jit(jax.vmap(lambda key: SMALL.act(state, data.observation[0], key=key)))
-    actions = np.asarray(act(jax.random.split(jax.random.key(3), 64)))
+    actions = probes.actions(SMALL.act, state, data.observation[0], 64)
     assert actions.shape == (64, 3)
     assert np.all(np.abs(actions) <= 1.0)
     assert np.all(actions.std(axis=0) > 0.0)
+    # What explores is the very policy that is evaluated.
+    np.testing.assert_array_equal(actions, probes.actions(SMALL.policy, state, data.observation[0], 64))
 
 
 # The target network.
 
 
 def test_target_moves_by_its_rate():
-    data = make_transitions()
-    before = fresh(PROBE, data)
-    after, _ = learn(PROBE, before, data, 1)
-    for old, critic, new in zip(*map(jax.tree.leaves, (before.target, after.critic, after.target)), strict=True):
-        np.testing.assert_allclose(new, old + PROBE.target_rate * (critic - old), atol=1e-6)
-    assert not np.allclose(before.critic.network.weight_out, after.critic.network.weight_out)
+    probes.check_target_moves_by_its_rate(PROBE, lambda state: (state.critic, state.target))
 
 
 def test_target_is_copied_at_intervals():
@@ -179,57 +89,38 @@ def test_target_is_copied_at_intervals():
 
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
 def test_only_termination_cuts_the_bootstrap(terminated):
-    data = make_transitions(terminated=terminated)
-    state = fresh(SMALL, data)
-    improve = jax.jit(SMALL.improve_critic)
-    moved = data._replace(next_observation=data.next_observation + 5.0)
-    _, here = improve(state, data, key=jax.random.key(1))
-    _, there = improve(state, moved, key=jax.random.key(1))
-    assert (float(here["critic_loss"]) == float(there["critic_loss"])) == (terminated == 1.0)
+    probes.check_only_termination_cuts_the_bootstrap(SMALL, terminated)
 
 
 def test_constant_reward_of_one_step_is_learned():
-    data = make_transitions(reward=lambda o, a: np.full(len(o), -1.5))
-    state, info = learn(PROBE, fresh(PROBE, data), data, 400)
-    np.testing.assert_allclose(values(state.critic, data.observation, data.action), -1.5, atol=0.15)
+    _, info = probes.check_constant_reward_is_learned(PROBE)
     # A constant Q is its own soft value: nothing of the base measure is left over.
     assert float(info["value"]) == pytest.approx(-1.5, abs=0.1)
 
 
 def test_reward_that_depends_on_the_observation_is_learned():
-    data = make_transitions(reward=lambda o, a: np.sign(o[:, 0]))
-    state, _ = learn(PROBE, fresh(PROBE, data), data, 500)
-    q = values(state.critic, [[1.5, 0.0], [-1.5, 0.0]], np.zeros((2, 1)))
-    np.testing.assert_allclose(q, [1.0, -1.0], atol=0.15)
+    probes.check_reward_of_the_observation_is_learned(PROBE)
 
 
 def test_reward_of_the_second_step_is_discounted_once():
-    data = make_two_steps(lambda action: 1.0)
-    state, _ = learn(PROBE, fresh(PROBE, data), data, 600)
-    q = values(state.critic, data.observation[:2], np.zeros((2, 1)))
-    np.testing.assert_allclose(q, [PROBE.discount, 1.0], atol=0.06)
+    probes.check_reward_of_the_second_step_is_discounted_once(PROBE)
 
 
-def bowl(action):
-    return -4.0 * (action[..., 0] - 0.3) ** 2
+def test_action_follows_the_observation():
+    probes.check_action_follows_the_observation(PROBE, draws=2000)
 
 
 @pytest.mark.parametrize("proposal", ["mixture", "uniform"])
 def test_reward_of_the_action_gives_the_soft_value_and_the_boltzmann_policy(proposal):
     agent = replace(PROBE, proposal=proposal)
-    data = make_transitions(reward=lambda o, a: bowl(a))
-    state, _ = learn(agent, fresh(agent, data), data, 1500)
+    state = probes.check_reward_of_the_action_is_learned(agent)
     here = jnp.array([0.6, -0.8])
-    line = np.linspace(-0.8, 1.0, 19)[:, None]
-    np.testing.assert_allclose(values(state.critic, np.tile(here, (19, 1)), line), bowl(line), atol=0.35)
-
     estimate = jax.jit(lambda o, key: agent.estimate_value(state.critic, state.sampler, o, key=key))
     value, _ = estimate(jnp.tile(here, (512, 1)), jax.random.key(2))
     assert float(value.mean()) == pytest.approx(quadrature(bowl, agent.temperature), abs=0.1)
 
     # exp(Q/α) = exp(−8 (a − 0.3)²) is a Gaussian of mean 0.3 and deviation 0.25, cut at 1.
-    act = jax.jit(jax.vmap(lambda key: agent.act(state, here, key=key)))
-    actions = np.asarray(act(jax.random.split(jax.random.key(3), 5000)))
+    actions = probes.actions(agent.policy, state, here, 5000)
     assert actions.mean() == pytest.approx(0.3, abs=0.08)
     assert actions.std() == pytest.approx(0.25, abs=0.06)
 
@@ -247,54 +138,25 @@ def test_bootstrap_uses_the_soft_value_and_not_the_maximum():
 
 
 def test_calibration_starts_at_the_return_of_the_mean_reward():
-    data = make_transitions(reward=lambda o, a: 5.0 + 0.5 * np.sign(a[:, 0]), terminated=0.0)
-    state = PROBE.calibrate(fresh(PROBE, data), data)
-    q = values(state.critic, data.observation, data.action)
-    assert q.mean() == pytest.approx(5.0 / (1.0 - PROBE.discount), abs=2.5)
-    np.testing.assert_array_equal(q, values(state.target, data.observation, data.action))
+    probes.check_calibration_starts_at_the_return_of_the_mean_reward(PROBE)
 
 
 def test_calibration_keeps_raw_units():
     # All rewards and the temperature times 16: every Q and V times 16, and the same policy.
-    data = make_transitions(terminated=0.0)
-    results = []
-    for factor in (1.0, 16.0):
-        agent = replace(SMALL, temperature=factor * SMALL.temperature)
-        scaled = data._replace(reward=factor * data.reward)
-        state, info = learn(agent, agent.calibrate(fresh(agent, scaled), scaled), scaled, 30)
-        q = values(state.critic, data.observation, data.action)
-        results.append((q / factor, np.asarray(info["value"]) / factor, np.asarray(state.sampler.network.weight_out)))
-    for once, scaled in zip(*results, strict=True):
-        np.testing.assert_allclose(scaled, once, rtol=1e-4, atol=1e-4)
+    hotter = replace(SMALL, temperature=16.0 * SMALL.temperature)
+    probes.check_calibration_keeps_raw_units(SMALL, hotter, lambda state: state.sampler.network.weight_out)
 
 
 def test_calibration_makes_the_scale_of_observations_irrelevant():
-    data = make_transitions(terminated=0.0)
-    results = []
-    for factor, shift in ((1.0, 0.0), (8.0, 4.0)):
-        moved = data._replace(
-            observation=factor * data.observation + shift, next_observation=factor * data.next_observation + shift
-        )
-        state = SMALL.calibrate(fresh(SMALL, moved), moved)
-        results.append(values(state.critic, moved.observation, moved.action))
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
+    probes.check_calibration_makes_the_scale_of_observations_irrelevant(SMALL)
 
 
 def test_calibration_survives_constant_observations_and_rewards():
-    data = make_transitions(reward=lambda o, a: np.zeros(len(o)))
-    data = data._replace(observation=jnp.ones_like(data.observation))
-    state, _ = learn(SMALL, SMALL.calibrate(fresh(SMALL, data), data), data, 3)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+    probes.check_calibration_survives_constant_observations_and_rewards(SMALL)
 
 
 def test_units_of_q_are_constants_of_the_training():
-    data = make_transitions(terminated=0.0)
-    before = SMALL.calibrate(fresh(SMALL, data), data)
-    after, _ = learn(SMALL, before, data, 20)
-    for name in ("offset", "scale"):
-        assert float(getattr(after.critic, name)) == float(getattr(before.critic, name))
-    np.testing.assert_array_equal(after.critic.network.observation_mean, before.critic.network.observation_mean)
-    np.testing.assert_array_equal(after.sampler.network.observation_scale, before.sampler.network.observation_scale)
+    probes.check_units_of_q_are_constants_of_the_training(SMALL)
 
 
 # Soft value and sampler for a Q that is known.

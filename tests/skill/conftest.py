@@ -44,7 +44,7 @@ def make_skill():
             "name": name,
             "algorithm": "sql",
             "critic": _random_network(critic, rng, 4, 2),
-            "sampler": _random_network(sampler, rng, 4, 2),
+            "sampler": sampler and _random_network(sampler, rng, 4, 2),
             "temperature": 0.1,
             "discount": 0.99,
             "observation": {"size": 4, "names": ["x", "y", "dx", "dy"]},
@@ -64,5 +64,28 @@ def make_skill():
             "replay": replay if transitions else None,
         }
         return Skill(**{**fields, **changes})
+
+    return make
+
+
+# Fields of the other algorithms: what they change beside SQL.
+ACTOR = {"kind": "actor", "hidden": [8, 6], "layer_norm": False}
+QUADRATIC = {"kind": "quadratic", "hidden": [8, 6], "layer_norm": True}
+
+
+@pytest.fixture
+def make_ddpg(make_skill):
+    def make(name="left", **changes):
+        return make_skill(name, sampler=ACTOR, algorithm="ddpg", temperature=None, estimator=None, **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_naf(make_skill):
+    def make(name="left", critic=QUADRATIC, **changes):
+        return make_skill(
+            name, critic=critic, sampler=None, algorithm="naf", temperature=None, estimator=None, **changes
+        )
 
     return make

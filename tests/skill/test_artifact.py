@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ CRITIC = {"kind": "critic", "hidden": [8, 6], "layer_norm": True}
 SAMPLER = {"kind": "sampler", "hidden": [8, 6], "layer_norm": False}
 SUM = {"kind": "sum", "weights": [0.5, 0.5], "of": [CRITIC, CRITIC]}
 CANDIDATES = {"kind": "candidates", "of": [SAMPLER, SAMPLER]}
+QUADRATIC = {"kind": "quadratic", "hidden": [8, 6], "layer_norm": True}
+QUADRATICS = {"kind": "sum", "weights": [0.5, 0.5], "of": [QUADRATIC, QUADRATIC]}
 OBSERVATION = np.array([0.1, -0.2, 0.3, 0.4])
 FILES = ("critic.safetensors", "sampler.safetensors", "replay.safetensors")
 
@@ -79,6 +82,36 @@ def test_a_skill_comes_back_bit_for_bit(make_skill, tmp_path, kinds):
     for mode in artifact.MODES:
         rng, again = np.random.default_rng(1), np.random.default_rng(1)
         assert np.array_equal(skill.act(OBSERVATION, mode, rng), found.act(OBSERVATION, mode, again))
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_skills_of_ddpg_and_naf_come_back_bit_for_bit(make_ddpg, make_naf, tmp_path, replay):
+    for index, skill in enumerate((make_ddpg(), make_naf(), make_naf(critic=QUADRATICS))):
+        directory = skill.save(tmp_path / str(index), replay=replay)
+        found = load(directory)
+        assert (directory / "sampler.safetensors").exists() == (skill.algorithm == "ddpg")
+        assert (found.replay is None) != replay
+        assert (found.temperature, found.estimator, found.algorithm) == (None, None, skill.algorithm)
+        for name in ("critic", "sampler"):
+            mine, theirs = getattr(skill, name), getattr(found, name)
+            assert (mine is None) == (theirs is None) == (name == "sampler" and skill.algorithm == "naf")
+            if mine is not None:
+                assert mine.spec == theirs.spec
+                assert all(np.array_equal(array, theirs.arrays[key]) for key, array in mine.arrays.items())
+        assert np.array_equal(skill.act(OBSERVATION), found.act(OBSERVATION))
+        assert contents(directory) == contents(found.save(tmp_path / f"{index} again"))
+
+
+def test_a_sampler_that_naf_has_no_use_for_is_refused(make_naf, make_ddpg, tmp_path):
+    directory = make_naf().save(tmp_path / "naf")
+    shutil.copy(make_ddpg().save(tmp_path / "ddpg") / "sampler.safetensors", directory)
+    assert "sampler.safetensors: is not named in the manifest" in refusal(load, directory)
+
+    def add(manifest):
+        manifest["files"]["sampler.safetensors"] = {}
+
+    edit(directory, add, sign=True)
+    assert "files: must be an object with exactly critic.safetensors, replay.safetensors" in refusal(load, directory)
 
 
 def test_saving_twice_gives_equal_bytes(make_skill, tmp_path):
@@ -491,10 +524,12 @@ def test_the_acting_path_imports_no_jax():
 # -------------------------------------------------------------------------------------------------------- mutation
 
 
-def test_two_thousand_mutated_skills_load_or_are_refused_in_one_line(make_skill, tmp_path):
+def test_two_thousand_mutated_skills_load_or_are_refused_in_one_line(make_skill, make_ddpg, make_naf, tmp_path):
     originals = [
         make_skill(transitions=3).save(tmp_path / "leaf"),
         make_skill(transitions=3, critic=SUM, sampler=CANDIDATES).save(tmp_path / "composed"),
+        make_ddpg(transitions=3).save(tmp_path / "ddpg"),
+        make_naf(transitions=3, critic=QUADRATICS).save(tmp_path / "naf"),
     ]
     command = [sys.executable, Path(__file__).with_name("mutants.py"), "2000", "0", tmp_path / "mutant", *originals]
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -519,6 +554,36 @@ def test_actions_have_the_shape_of_the_observations_and_lie_in_the_box(make_skil
     assert several.dtype == np.float32
     assert np.all(np.abs(several) <= 1.0)
     assert len(np.unique(several, axis=0)) > 290
+
+
+def test_ddpg_acts_by_its_actor(make_ddpg):
+    skill, observations = make_ddpg(), np.random.default_rng(1).standard_normal((300, 4))
+    action = skill.act(observations)
+    assert action.shape == (300, 2) and action.dtype == np.float32 and np.all(np.abs(action) < 1.0)
+    assert np.array_equal(action, skill.act(observations, rng=np.random.default_rng(5)))
+    assert np.array_equal(action, skill.predict(observations, deterministic=True)[0])
+    best = skill.act(observations, "best", np.random.default_rng(0))
+    assert np.all(skill.q(observations, best) >= skill.q(observations, action) - 1e-6)
+    assert np.mean(skill.q(observations, best) > skill.q(observations, action)) > 0.9  # of an actor that knows nothing
+
+
+@pytest.mark.parametrize("critic", [QUADRATIC, QUADRATICS], ids=["leaf", "sum"])
+def test_naf_acts_by_the_maximum_of_its_critic(make_naf, critic):
+    skill, observations = make_naf(critic=critic), np.random.default_rng(1).standard_normal((300, 4))
+    action = skill.act(observations)
+    assert action.shape == (300, 2) and action.dtype == np.float32 and np.all(np.abs(action) <= 1.0)
+    for other in (skill.act(observations, "best"), skill.predict(observations, deterministic=True)[0]):
+        assert np.array_equal(action, other)
+    highest, rng = skill.q(observations, action), np.random.default_rng(2)
+    for _ in range(100):
+        assert np.all(skill.q(observations, rng.uniform(-1, 1, (300, 2))) <= highest + 1e-5)
+
+
+def test_what_needs_a_temperature_is_refused_without_one(make_ddpg, make_naf):
+    for skill, name in ((make_ddpg(), "ddpg"), (make_naf(), "naf")):
+        learned = f"skill 'left' learned with {name}: no temperature, so "
+        assert refusal(skill.act, OBSERVATION, "resample") == f"{learned}nothing to resample by; use mode sample"
+        assert refusal(skill.value, OBSERVATION) == f"{learned}no soft value"
 
 
 def test_blocks_of_observations_keep_their_order(make_skill, monkeypatch):
@@ -622,6 +687,14 @@ def test_actions_are_rescaled_to_the_real_limits(make_skill):
     [
         ({"name": "Left Hand"}, "name"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": None}, "temperature"),
+        ({"estimator": None}, "estimator"),
+        ({"algorithm": "ddpg"}, "temperature"),
+        ({"algorithm": "naf", "temperature": None}, "estimator"),
+        ({"algorithm": "ddpg", "temperature": None, "estimator": None}, "sampler.kind"),
+        ({"algorithm": "naf", "temperature": None, "estimator": None}, "critic.kind"),
+        ({"algorithm": "sac"}, "algorithm"),
+        ({"sampler": None}, "sampler"),
         ({"discount": 1.0}, "discount"),
         ({"critic": {"kind": "sampler", "hidden": [2], "layer_norm": True}}, "critic.kind"),
     ],
@@ -683,6 +756,12 @@ def test_skills_of_different_temperature_and_task_may_be_composed(make_skill):
 def test_skills_that_cannot_be_composed_are_refused_with_the_reason(make_skill, change, reason):
     message = refusal(check_compatible, [make_skill(), make_skill(), make_skill("bottom", **change)])
     assert message.startswith(f"skills 'left' and 'bottom': {reason}; ")
+
+
+def test_skills_of_different_algorithms_are_refused_in_one_line(make_skill, make_ddpg, make_naf):
+    for first, second in ((make_skill(), make_ddpg("other")), (make_ddpg(), make_naf("other"))):
+        words = f"'{first.algorithm}' and '{second.algorithm}' differ; only values of one algorithm can be added"
+        assert refusal(check_compatible, [first, second]) == f"skills 'left' and 'other': algorithm: {words}"
 
 
 def test_skills_of_different_size_are_refused(make_skill):

@@ -1,17 +1,33 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qompose.skill.network import Critic, Network, Sampler, check_arrays, check_spec, expected_arrays, leaves_of
+from qompose.nets import from_arrays
+from qompose.skill.network import (
+    Actor,
+    Critic,
+    Network,
+    Sampler,
+    check_arrays,
+    check_spec,
+    expected_arrays,
+    leaves_of,
+)
 from qompose.types import QomposeError
 
 CRITIC = {"kind": "critic", "hidden": [8, 6], "layer_norm": True}
 SAMPLER = {"kind": "sampler", "hidden": [8, 6], "layer_norm": True}
+ACTOR = {"kind": "actor", "hidden": [8, 6], "layer_norm": False}
+QUADRATIC = {"kind": "quadratic", "hidden": [8, 6], "layer_norm": True}
 
 
 def plain(spec, arrays, observation, x):
     """The equation of the module's docstring, word by word, in float64."""
     hidden = (observation - arrays["observation_mean"]) / arrays["observation_scale"] @ arrays["weight_observation"]
-    hidden = hidden + x @ arrays["weight_input"] + arrays["bias_input"]
+    hidden = hidden + arrays["bias_input"]
+    if x is not None:
+        hidden = hidden + x @ arrays["weight_input"]
     for k in range(len(spec["hidden"])):
         if k:
             hidden = hidden @ arrays[f"weight_{k}"]
@@ -58,7 +74,7 @@ def test_a_sum_is_the_weighted_sum_of_its_leaves(random_network):
     inner = {"kind": "sum", "weights": [0.5, 2.0], "of": [CRITIC, {**CRITIC, "hidden": [3]}]}
     spec = {"kind": "sum", "weights": [0.25, 4], "of": [CRITIC, inner]}
     network = random_network(spec)
-    check_spec(spec, "critic")
+    check_spec(spec, "critic", "sql")
     rng = np.random.default_rng(0)
     observation, action = rng.standard_normal((1, 4)), rng.uniform(-1, 1, (1, 1, 2))
     expected = sum(
@@ -98,6 +114,120 @@ def test_candidates_draw_from_each_child_and_one_draw_from_any(random_network):
     assert np.all(np.abs(counts - 1000) < 150)
 
 
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("hidden", [[8], [5, 7, 3]], ids=str)
+def test_the_actor_computes_its_equation(random_network, hidden, layer_norm):
+    spec = {"kind": "actor", "hidden": hidden, "layer_norm": layer_norm}
+    network = random_network(spec)
+    observation = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    expected = [np.tanh(plain(spec, wide(network.arrays), o, None)) for o in observation]
+    np.testing.assert_allclose(Actor(network)(observation), expected, rtol=2e-5, atol=2e-5)
+
+
+def form_of(spec, arrays, observation):
+    """V, μ and P in raw units, from the definition: outputs V, μ, then L row by row, softplus on its diagonal."""
+    y = plain(spec, arrays, observation, None)
+    factor = np.array([[np.log1p(np.exp(y[3])), 0.0], [y[4], np.log1p(np.exp(y[5]))]])
+    return arrays["offset"] + arrays["scale"] * y[0], np.tanh(y[1:3]), arrays["scale"] * factor @ factor.T
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_the_quadratic_computes_its_equation(random_network, layer_norm):
+    spec = {**QUADRATIC, "layer_norm": layer_norm}
+    network = random_network(spec)
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((3, 4)), rng.uniform(-1, 1, (3, 5, 2))
+    critic = Critic(network)
+    found = critic.at(observation.astype(np.float32))(action.astype(np.float32))
+    for row, best, o, actions in zip(
+        found, critic.maximise(observation.astype(np.float32)), observation, action, strict=True
+    ):
+        value, mean, precision = form_of(spec, wide(network.arrays), o)
+        expected = [value - 0.5 * (a - mean) @ precision @ (a - mean) for a in actions]
+        np.testing.assert_allclose(row, expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(best, mean, atol=2e-5)
+    assert found.dtype == critic.maximise(observation.astype(np.float32)).dtype == np.float32
+
+
+def test_a_sum_of_quadratics_is_maximised_over_the_box(random_network):
+    inner = {"kind": "sum", "weights": [0.5, 2.0], "of": [QUADRATIC, QUADRATIC]}
+    spec = {"kind": "sum", "weights": [0.25, 1.0], "of": [QUADRATIC, inner]}
+    check_spec(spec, "critic", "naf")
+    critic = Critic(random_network(spec))
+    observation = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    best = critic.maximise(observation)
+    line = np.linspace(-1.0, 1.0, 201, dtype=np.float32)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    q = critic.at(observation)(np.tile(grid, (20, 1, 1)))
+    assert np.all(critic.at(observation)(best[:, None, :])[:, 0] >= q.max(axis=-1) - 1e-5)
+    np.testing.assert_allclose(best, grid[q.argmax(axis=-1)], atol=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_numpy_and_jax_agree_on_the_kinds_of_ddpg_and_naf(random_network, size):
+    observation = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    action = np.random.default_rng(1).uniform(-1, 1, (4, 3, size)).astype(np.float32)
+    for kind in (ACTOR, QUADRATIC):
+        network = random_network(kind, action_size=size)
+        module = from_arrays(kind, dict(network.arrays))
+        both = jnp.asarray(observation), jnp.asarray(action)
+        if kind is ACTOR:
+            pairs = [(Actor(network)(observation), jax.jit(jax.vmap(module))(both[0]))]
+        else:
+            critic = Critic(network)
+            pairs = [
+                (critic.at(observation)(action), jax.jit(jax.vmap(module))(*both)),
+                (critic.maximise(observation), jax.jit(jax.vmap(module.best))(both[0])),
+            ]
+        for mine, theirs in pairs:
+            assert mine.shape == theirs.shape
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "role", "algorithm", "message"),
+    [
+        (SAMPLER, "sampler", "ddpg", "sampler.kind: must be one of actor, not 'sampler'"),
+        ({"kind": "candidates", "of": [ACTOR]}, "sampler", "ddpg", "sampler.kind: must be one of actor"),
+        (ACTOR, "sampler", "sql", "sampler.kind: must be one of sampler, candidates, not 'actor'"),
+        ({"kind": "candidates", "of": [ACTOR]}, "sampler", "sql", r"sampler.of\[0\].kind"),
+        (QUADRATIC, "critic", "sql", "critic.kind: must be one of critic, sum"),
+        (QUADRATIC, "critic", "ddpg", "critic.kind"),
+        (CRITIC, "critic", "naf", "critic.kind: must be one of quadratic, sum"),
+        ({"kind": "sum", "weights": [1.0, 1.0], "of": [QUADRATIC, CRITIC]}, "critic", "naf", r"critic.of\[1\].kind"),
+        (ACTOR, "sampler", "naf", "sampler: must be null, .*; naf acts by its critic alone"),
+        (None, "sampler", "ddpg", "sampler: must be an object"),
+        (None, "critic", "naf", "critic: must be an object"),
+        ({**QUADRATIC, "hidden": []}, "critic", "naf", "critic.hidden"),
+        ({**ACTOR, "noise": 0.1}, "sampler", "ddpg", "sampler.'noise': does not belong"),
+    ],
+)
+def test_a_kind_of_another_algorithm_is_refused(spec, role, algorithm, message):
+    with pytest.raises(QomposeError, match=message):
+        check_spec(spec, role, algorithm)
+
+
+@pytest.mark.parametrize("spec", [ACTOR, QUADRATIC], ids=["actor", "quadratic"])
+def test_arrays_of_the_kinds_of_ddpg_and_naf_are_checked(random_network, spec):
+    network = random_network(spec)
+    assert check_arrays(network, 4, 2)["weight_out"].shape == ((6, 2) if spec is ACTOR else (6, 6))
+    assert ("scale" in network.arrays) == (spec is QUADRATIC) and "weight_input" not in network.arrays
+    for name, array, what in (
+        ("weight_input", np.zeros((2, 8), np.float32), "does not belong"),
+        ("bias_out", np.zeros(3, np.float32), "must be float32"),
+        ("bias_input", np.full(8, np.nan, np.float32), "NaN"),
+        ("weight_out", None, "is missing"),
+    ):
+        arrays = {**network.arrays, name: array}
+        if array is None:
+            del arrays[name]
+        with pytest.raises(QomposeError, match=f"tensor '{name}': .*{what}"):
+            check_arrays(Network(spec, arrays), 4, 2)
+    if spec is QUADRATIC:
+        with pytest.raises(QomposeError, match=r"tensor 'scale': .*positive"):
+            check_arrays(Network(spec, {**network.arrays, "scale": np.float32(-1.0)}), 4, 2)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -117,7 +247,7 @@ def test_candidates_draw_from_each_child_and_one_draw_from_any(random_network):
 )
 def test_a_leaf_outside_the_schema_is_refused(change, field):
     with pytest.raises(QomposeError, match=field.replace(".", r"\.")):
-        check_spec({**CRITIC, **change}, "critic")
+        check_spec({**CRITIC, **change}, "critic", "sql")
 
 
 def nested(depth):
@@ -151,11 +281,11 @@ def nested(depth):
 )
 def test_a_tree_outside_the_schema_is_refused(spec, field):
     with pytest.raises(QomposeError, match=field):
-        check_spec(spec, "critic")
+        check_spec(spec, "critic", "sql")
 
 
 def test_the_deepest_tree_is_allowed():
-    check_spec(nested(8), "critic")
+    check_spec(nested(8), "critic", "sql")
 
 
 def test_the_arrays_of_a_sum_are_named_by_path():

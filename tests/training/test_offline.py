@@ -7,14 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qompose.agents.ddpg import DDPG
+from qompose.agents.naf import NAF
 from qompose.envs.lockstep import Lockstep
 from qompose.nets import Sampler, init_perceptron
 from qompose.skill.algebra import critic_of, samplers_of
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network
 from qompose.training import offline
-from qompose.training.offline import Extraction, compose, extract_sampler
-from qompose.types import QomposeError
+from qompose.training.export import describe_skill, export_skill
+from qompose.training.offline import Extraction, compose, extract_policy
+from qompose.training.online import Trained, Training, init
+from qompose.types import QomposeError, Transition
 
 QUICK = Extraction(steps=250, batch_size=32, hidden=(16,), learning_rate=3e-3)
 
@@ -146,7 +150,7 @@ def test_incompatible_skills_are_refused(right, top, change, message):
 
 
 def test_a_name_that_no_skill_may_carry_is_refused_before_the_work(right, top, monkeypatch):
-    monkeypatch.setattr(offline, "extract_sampler", lambda *args, **kwargs: pytest.fail("too late"))
+    monkeypatch.setattr(offline, "extract_policy", lambda *args, **kwargs: pytest.fail("too late"))
     with pytest.raises(QomposeError, match="name: must be of the form"):
         compose(right & top, name="The Corner")
 
@@ -194,7 +198,7 @@ def test_the_seed_decides_the_extraction(corner, tiny_agent):
     states = skill.replay.observation
 
     def weights(seed):
-        sampler = extract_sampler(agent, critic_of(skill), states, 2, replace(options, seed=seed))
+        sampler = extract_policy(agent, critic_of(skill), states, 2, replace(options, seed=seed))
         return np.asarray(sampler.network.weight_out)
 
     assert np.array_equal(weights(0), weights(0)) and not np.array_equal(weights(0), weights(1))
@@ -218,3 +222,109 @@ def test_numbers_that_cannot_be_meant_are_refused(change):
     with pytest.raises(QomposeError) as caught:
         replace(QUICK, **change)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------- DDPG and NAF
+
+
+def untrained(agent, name, seed):
+    """A skill of fresh networks that has seen random transitions."""
+    rng = np.random.default_rng(seed)
+    fields = describe_skill(name, Lockstep.make("MultiGoal", 1, {}), agent, Training(), {})
+    observation, action = rng.uniform(-4, 4, (500, 2)).astype(np.float32), rng.uniform(-1, 1, (500, 2))
+    reward = rng.normal(-1.0, 1.0, 500).astype(np.float32)
+    data = Transition(observation, action.astype(np.float32), reward, observation, np.zeros(500, np.float32))
+    state = agent.calibrate(init(agent, 2, 2, jax.random.key(seed)), jax.tree.map(jnp.asarray, data))
+    return export_skill(fields, Trained(state, data, 1, 500, 0, 1.0, []))
+
+
+@pytest.fixture(scope="module")
+def ddpg_pair():
+    agent = DDPG(hidden=(16,))
+    return sharpen(untrained(agent, "a", 0)), sharpen(untrained(agent, "b", 1))
+
+
+@pytest.fixture(scope="module")
+def naf_pair():
+    agent = NAF(hidden=(16,))
+    return untrained(agent, "a", 0), untrained(agent, "b", 1)
+
+
+def test_ddpg_extracts_an_actor_that_climbs_the_sum(ddpg_pair, tmp_path):
+    first, second = ddpg_pair
+    skill = compose({first: 0.7, second: 0.5}, options=QUICK)
+    assert (skill.algorithm, skill.temperature, skill.estimator) == ("ddpg", None, None)
+    assert skill.sampler.spec["kind"] == "actor" and skill.provenance["extraction"]["steps"] == 250
+    observations, actions = some_inputs(skill, 200)
+    total = 0.7 * first.q(observations, actions) + 0.5 * second.q(observations, actions)
+    assert close(skill.q(observations, actions), total)
+    assert len(skill.replay.reward) == 1000
+
+    states = skill.replay.observation
+    reached = skill.q(states, skill.act(states)).mean()
+    assert all(reached > skill.q(states, part.act(states)).mean() for part in ddpg_pair)
+    highest = skill.q(states, skill.act(states, "best", np.random.default_rng(0))).mean()
+    uniform = skill.q(states, np.random.default_rng(1).uniform(-1, 1, (1000, 2))).mean()
+    assert (reached - uniform) > 0.8 * (highest - uniform) > 0.0
+    again = Skill.load(skill.save(tmp_path / "s"))
+    assert np.array_equal(again.act(observations), skill.act(observations))
+
+
+def test_extraction_is_the_policy_step_of_online_training(ddpg_pair, monkeypatch):
+    calls = []
+    improve = DDPG.improve_policy
+
+    def watch(self, *args, **kwargs):
+        calls.append(self)
+        return improve(self, *args, **kwargs)
+
+    monkeypatch.setattr(DDPG, "improve_policy", watch)
+    options = Extraction(steps=2, batch_size=4, hidden=(8,), learning_rate=0.25)
+    compose(ddpg_pair[0] & ddpg_pair[1], options=options)
+    assert [(agent.actor_learning_rate, agent.batch_size) for agent in calls] == [(0.25, 4)]  # traced once
+
+
+def test_ddpg_without_extraction_is_refused(ddpg_pair):
+    with pytest.raises(QomposeError, match="skills of ddpg act by an actor only: compose them with extraction"):
+        compose(ddpg_pair[0] & ddpg_pair[1], extract=False)
+
+
+def test_naf_composes_in_closed_form(naf_pair, tmp_path):
+    first, second = naf_pair
+    skill = compose(3 * first & second)
+    assert skill.sampler is None and skill.provenance["extraction"]["steps"] == 0 and skill.temperature is None
+    assert skill.critic.spec["kind"] == "sum" and skill.critic.spec["of"][0]["kind"] == "quadratic"
+    observations, actions = some_inputs(skill, 50)
+    assert close(
+        skill.q(observations, actions), 0.75 * first.q(observations, actions) + 0.25 * second.q(observations, actions)
+    )
+    chosen = skill.act(observations)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        near = np.clip(chosen + rng.normal(0, 0.3, chosen.shape), -1, 1)
+        assert np.all(skill.q(observations, near) <= skill.q(observations, chosen) + 1e-5)
+    assert len(skill.replay.reward) == 1000
+    again = Skill.load(skill.save(tmp_path / "s"))
+    assert np.array_equal(again.act(observations), chosen)
+    whole = compose(again & replace(first, name="c"))
+    assert whole.act(observations).shape == chosen.shape and whole.critic.spec["of"][0]["kind"] == "sum"
+
+
+def test_naf_needs_no_replay(naf_pair):
+    first, second = naf_pair
+    skill = compose(first & second.strip())
+    assert skill.replay is None and skill.act(np.zeros(2)).shape == (2,)
+
+
+def test_a_naf_skill_composed_with_its_twin_is_itself(naf_pair):
+    first = naf_pair[0]
+    skill = compose(first & replace(first, name="twin"))
+    observations, actions = some_inputs(skill, 50)
+    np.testing.assert_allclose(skill.act(observations), first.act(observations), atol=1e-5)
+    assert close(skill.q(observations, actions), first.q(observations, actions))
+
+
+def test_skills_of_two_algorithms_are_refused(ddpg_pair, naf_pair, right):
+    for first, second in ((ddpg_pair[0], naf_pair[1]), (right, ddpg_pair[1])):
+        with pytest.raises(QomposeError, match="differ; only values of one algorithm can be added"):
+            compose(first & second)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from qompose import store
+from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
+from qompose.evaluation import evaluate
 from qompose.run import read_metrics
 from qompose.skill.artifact import Skill
 from qompose.training import session
@@ -58,6 +60,10 @@ def no_training(monkeypatch):
         ({"hidden": (16, 0)}, r"hidden is \(16, 0\)"),
         ({"target_rate": 0.0}, "target_rate is 0.0"),
         ({"fixed_particles": 0}, "fixed_particles is 0"),
+        ({"algo": "sac"}, "algo 'sac' is unknown; choose one of sql, ddpg, naf"),
+        ({"algo": "ddpg", "agent": NAF()}, "algo is 'ddpg', but the agent given is NAF; leave one of them out"),
+        ({"algo": "ddpg", "temperature": 1.0}, "unknown setting 'temperature'; known are .*noise"),
+        ({"algo": "naf", "noise": -1.0}, "noise is -1.0"),
         ({"num_envs": 1000}, "num_envs=1000: give a number from 1 to 128"),
     ],
 )
@@ -127,3 +133,25 @@ def test_training_without_a_directory_writes_nothing(tiny_agent, tiny_training, 
     json.dumps(skill.provenance)
     again = Skill.load(skill.save(tmp_path / "skill"))
     assert again.provenance == skill.provenance
+
+
+@pytest.mark.parametrize("algo", ["ddpg", "naf"])
+def test_other_algorithms_are_evaluated_and_saved_without_their_noise(algo, tiny_training, tmp_path):
+    options = replace(tiny_training, eval_freq=600, eval_episodes=4)
+    settings = {
+        "algo": algo, "hidden": (16,), "batch_size": 8, "noise": 0.5, "training": options, "options": {"goals": [0]},
+        "output_dir": tmp_path / "run",
+    }  # fmt: skip
+    skill = train("MultiGoal", **settings)
+    config = store.read_json(tmp_path / "run" / "config.json")
+    assert (config["algo"], config["agent"]["noise"], config["agent"]["planned_updates"]) == (algo, 0.5, 600)
+    assert skill.algorithm == algo and np.abs(skill.replay.action[300:]).max() <= 1.0
+    # The same episodes with the saved skill, whose policy has no noise: in training it had none either.
+    found = evaluate(skill, episodes=4, seed=10_000_000).summary()["return"]["mean"]
+    assert skill.provenance["results"]["mean_reward"] == pytest.approx(found, rel=1e-3)
+    # While it explored, it had: the actor is smooth, its explored actions are not.
+    policy = skill.act(skill.replay.observation[-200:])
+    assert 0.2 < np.std(skill.replay.action[-200:] - policy) < 0.8
+    again = train("MultiGoal", **settings, resume=True)  # the checkpoint holds all of it
+    for name, array in skill.critic.arrays.items():
+        assert np.array_equal(array, again.critic.arrays[name])

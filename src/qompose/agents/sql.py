@@ -12,7 +12,7 @@ Differs from the original code:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -21,19 +21,21 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from qompose.learning import RATE, anneal, check_hyperparameters, measure_observations
 from qompose.nets import QFunction, Sampler, init_perceptron, set_observation_scale
 from qompose.soft.squash import log_jacobian
 from qompose.soft.stein import stein_direction
 from qompose.soft.value import effective_sample_size, mixture_proposal, soft_value
-from qompose.types import QomposeError, Transition
+from qompose.types import Transition
 
-# Share of the planned updates before the learning rates begin to fall.
-ANNEAL_AFTER = 0.3
+PARTICLES = (2, 65536)
 
 
 @dataclass(frozen=True)
 class SQL:
     """Hyperparameters of soft Q-learning. Frozen and hashable: a compiled update depends on nothing else."""
+
+    algorithm: ClassVar[str] = "sql"
 
     temperature: float = 0.1
     """α, in reward units."""
@@ -70,19 +72,10 @@ class SQL:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        ranges = {
-            "temperature": (1e-8, 1e8), "discount": (1e-9, 1.0 - 1e-9), "learning_rate": (1e-12, 10.0),
-            "sampler_learning_rate": (1e-12, 10.0), "final_rate": (0.0, 1.0), "target_rate": (1e-9, 1.0),
-            "planned_updates": (1, 10**12), "batch_size": (1, 10**6), "target_period": (1, 10**9),
-            "value_particles": (2, 65536), "fit_particles": (2, 65536), "fixed_particles": (2, 65536),
-            "updated_particles": (1, 65536),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # written so that NaN is refused
-                raise QomposeError(f"{name} is {value}; it must be from {low} to {high}")
-        if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
-            raise QomposeError(f"hidden is {self.hidden}; give 1 to 8 layers of 1 to 4096 units")
+        check_hyperparameters(
+            self, temperature=(1e-8, 1e8), sampler_learning_rate=RATE, target_period=(1, 10**9),
+            value_particles=PARTICLES, fit_particles=PARTICLES, fixed_particles=PARTICLES, updated_particles=(1, 65536),
+        )  # fmt: skip
 
     def init(self, observation_size: int, action_size: int, *, key: PRNGKeyArray) -> SQLState:
         """Fresh networks and optimisers. The key is consumed."""
@@ -91,34 +84,30 @@ class SQL:
             observation_size, action_size, 1, self.hidden, layer_norm=self.layer_norm, key=critic_key
         )
         critic = QFunction(network, offset=jnp.zeros(()), scale=jnp.ones(()))
-        sampler = Sampler(init_perceptron(observation_size, action_size, action_size, self.hidden, key=sampler_key))
+        sampler, sampler_optimiser = self.init_policy(observation_size, action_size, key=sampler_key)
         return SQLState(
             critic=critic,
             target=jax.tree.map(jnp.copy, critic),
             sampler=sampler,
             critic_optimiser=self._critic_optimiser.init(critic),
-            sampler_optimiser=self._sampler_optimiser.init(sampler),
+            sampler_optimiser=sampler_optimiser,
             updates=jnp.zeros((), jnp.int32),
         )
 
     @property
     def _critic_optimiser(self) -> Any:  # optax's types know no modules
-        return optax.adam(self._anneal(self.learning_rate))
+        return optax.adam(anneal(self.learning_rate, self.final_rate, self.planned_updates))
 
     @property
     def _sampler_optimiser(self) -> Any:
-        return optax.adam(self._anneal(self.sampler_learning_rate))
+        return optax.adam(anneal(self.sampler_learning_rate, self.final_rate, self.planned_updates))
 
-    def _anneal(self, rate: float) -> float | optax.Schedule:
-        """Constant at first, then linearly down: late noise of the optimiser is what unlearns rare states."""
-        if self.planned_updates is None or self.final_rate == 1.0:
-            return rate
-        begin = int(ANNEAL_AFTER * self.planned_updates)
-        return optax.linear_schedule(rate, self.final_rate * rate, max(self.planned_updates - begin, 1), begin)
-
-    def init_sampler_optimiser(self, sampler: Sampler) -> optax.OptState:
-        """A fresh optimiser state for `improve_policy`."""
-        return self._sampler_optimiser.init(sampler)
+    def init_policy(
+        self, observation_size: int, action_size: int, *, key: PRNGKeyArray
+    ) -> tuple[Sampler, optax.OptState]:
+        """A fresh sampler and its optimiser, for `improve_policy`. The key is consumed."""
+        sampler = Sampler(init_perceptron(observation_size, action_size, action_size, self.hidden, key=key))
+        return sampler, self._sampler_optimiser.init(sampler)
 
     def calibrate(self, state: SQLState, data: Transition) -> SQLState:
         """Fix the networks' input and output scales from first data: once, before the first update.
@@ -127,9 +116,7 @@ class SQL:
         acting at random for ever; the unit inside the network is α, since differences of a few α are what the policy
         resolves: a coarser unit drowns them in the noise of the optimiser. data: a few hundred transitions or more.
         """
-        mean = jnp.mean(data.observation, axis=0)
-        deviation = jnp.std(data.observation, axis=0)
-        deviation = jnp.where(deviation < 1e-3, 1.0, deviation)
+        mean, deviation = measure_observations(data.observation)
         offset = jnp.mean(data.reward) / (1.0 - self.discount)
         scale = jnp.asarray(self.temperature, jnp.float32)
 
@@ -143,7 +130,11 @@ class SQL:
         )
 
     def act(self, state: SQLState, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Float[Array, " act"]:
-        """One draw of the sampler, in [-1, 1]: the policy explores by itself. The key is consumed."""
+        """The policy itself: it explores by being stochastic. The key is consumed."""
+        return self.policy(state, observation, key=key)
+
+    def policy(self, state: SQLState, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Float[Array, " act"]:
+        """One draw of the sampler, in [-1, 1]. The key is consumed."""
         noise = jax.random.normal(key, (state.action_size,))
         return jnp.tanh(state.sampler(observation, noise))
 

@@ -105,6 +105,13 @@ def best(
     return _take(actions, np.argmax(check_finite(q(actions)), axis=-1))
 
 
+def best_around(q: Q, action: np.ndarray, rng: np.random.Generator, *, candidates: int = CANDIDATES) -> np.ndarray:
+    """The action of highest Q among one action (*batch, act) and uniform ones: never worse in Q than that action."""
+    *batch, size = action.shape
+    actions = np.concatenate([action[..., None, :], draw_uniform(rng, (*batch, candidates - 1, size))], axis=-2)
+    return _take(actions, np.argmax(check_finite(q(actions)), axis=-1))
+
+
 def estimate_value(q: Q, actions: np.ndarray, log_density: np.ndarray | float, temperature: float) -> np.ndarray:
     """V(s) = α log E_{a~U} exp(Q/α) from actions (*batch, n, act) and their log density w.r.t. U. -> (*batch,)"""
     return soft_value(check_finite(q(actions)).astype(np.float64), log_density, temperature)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qompose.nets import QFunction, Sampler, SumQ, describe, from_arrays, to_arrays
+from qompose.nets import Module, QFunction, QuadraticQ, Sampler, SumQ, describe, from_arrays, to_arrays
 from qompose.skill.artifact import Skill, check_compatible
 from qompose.skill.expression import Expression, from_weights, weights_of
 from qompose.skill.network import Network
@@ -25,13 +25,14 @@ def linear_form(expression: Expression | Mapping[Skill, float]) -> tuple[list[Sk
     return skills, [weight for _, weight in pairs]
 
 
-def critic_of(skill: Skill) -> QFunction | SumQ:
+def critic_of(skill: Skill) -> QFunction | QuadraticQ | SumQ:
     """A skill's Q as a JAX module."""
     return from_arrays(skill.critic.spec, dict(skill.critic.arrays))
 
 
 def samplers_of(skill: Skill) -> list[Sampler]:
-    """A skill's samplers as JAX modules: one, or several if it was composed without extraction."""
+    """The samplers of a soft skill as JAX modules: one, or several if it was composed without extraction."""
+    assert skill.sampler is not None
     spec, arrays = skill.sampler.spec, skill.sampler.arrays
     if spec["kind"] != "candidates":
         return [from_arrays(spec, dict(arrays))]
@@ -47,12 +48,13 @@ def compose_critic(skills: Sequence[Skill], weights: Sequence[float]) -> SumQ:
     return SumQ(members=[critic_of(skill) for skill in skills], weights=tuple(weights))
 
 
-def compose_temperature(skills: Sequence[Skill], weights: Sequence[float]) -> float:
-    """α = Σ w_i α_i, the temperature of the composed policy."""
-    return combine_temperatures([skill.temperature for skill in skills], weights)
+def compose_temperature(skills: Sequence[Skill], weights: Sequence[float]) -> float | None:
+    """α = Σ w_i α_i, the temperature of the composed policy; None where the skills have none."""
+    temperatures = [skill.temperature for skill in skills if skill.temperature is not None]
+    return combine_temperatures(temperatures, weights) if temperatures else None
 
 
-def as_network(module: QFunction | SumQ | Sampler) -> Network:
+def as_network(module: Module) -> Network:
     """A trained module as a skill holds it."""
     return Network(describe(module), to_arrays(module))
 

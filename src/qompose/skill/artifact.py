@@ -1,6 +1,6 @@
 """A skill: what a policy is, on disk and in memory. Saved as one flat directory that holds numbers and words, no code.
 
-manifest.json  critic.safetensors  sampler.safetensors  [replay.safetensors]  [README.md, never read]
+manifest.json  critic.safetensors  [sampler.safetensors]  [replay.safetensors]  [README.md, never read]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qompose import store
 from qompose.skill import act
 from qompose.skill.expression import Expression
 from qompose.skill.manifest import FIELDS, FILES, FORMAT, MOST_TRANSITIONS, VERSION, check_fields, check_manifest
-from qompose.skill.network import Critic, Network, Sampler, check_arrays, check_spec, expected_arrays
+from qompose.skill.network import Actor, Critic, Network, Sampler, check_arrays, check_spec, expected_arrays
 from qompose.store import naming, show
 from qompose.types import QomposeError, Transition
 
@@ -34,6 +34,8 @@ ROWS = 16384
 class Skill(Expression):
     """A trained or composed skill. It acts in [-1, 1]; Q, V and α are in raw reward units. Equality is identity.
 
+    `algorithm` sql, ddpg or naf: it decides the kinds of the networks · `sampler` the policy: a sampler, an actor, or
+    None for NAF, whose policy is the maximum of its critic · `temperature` and `estimator` None unless sql ·
     `observation` {size, names or None} · `action` {size, low, high}: real limits, to which [-1, 1] is rescaled ·
     `control_period` seconds or None · `horizon` steps or None · `terminates`: the task has terminal states ·
     `task` {id, options} · `estimator` {proposal, particles, centres, smoothing}: how V is estimated · `composition`
@@ -44,8 +46,8 @@ class Skill(Expression):
     name: str
     algorithm: str
     critic: Network
-    sampler: Network
-    temperature: float
+    sampler: Network | None
+    temperature: float | None
     discount: float
     observation: dict[str, Any]
     action: dict[str, Any]
@@ -53,7 +55,7 @@ class Skill(Expression):
     horizon: int | None
     terminates: bool
     task: dict[str, Any]
-    estimator: dict[str, Any]
+    estimator: dict[str, Any] | None
     composition: dict[str, Any] | None
     provenance: dict[str, Any]
     replay: Transition | None = None
@@ -63,9 +65,10 @@ class Skill(Expression):
         sizes = checked["observation"]["size"], checked["action"]["size"]
         for role in ("critic", "sampler"):
             network = getattr(self, role)
-            check_spec(network.spec, role)
-            with naming(role):
-                checked[role] = Network(copy.deepcopy(network.spec), check_arrays(network, *sizes))
+            check_spec(None if network is None else network.spec, role, checked["algorithm"])
+            if network is not None:
+                with naming(role):
+                    checked[role] = Network(copy.deepcopy(network.spec), check_arrays(network, *sizes))
         if self.replay is not None:
             with naming("replay"):
                 checked["replay"] = _check_replay(self.replay, *sizes, checked["terminates"])
@@ -83,7 +86,13 @@ class Skill(Expression):
 
     @cached_property
     def _sampler(self) -> Sampler:
+        assert self.sampler is not None
         return Sampler(self.sampler)
+
+    @cached_property
+    def _actor(self) -> Actor:
+        assert self.sampler is not None
+        return Actor(self.sampler)
 
     @cached_property
     def _rng(self) -> np.random.Generator:
@@ -93,11 +102,14 @@ class Skill(Expression):
         """Actions in [-1, 1] for one observation (obs,) -> (act,) or several (n, obs) -> (n, act), float32.
 
         mode `sample`: one draw of the sampler. `resample`: importance resampling among 256 candidates, which tends to
-        exp(Q/α). `best`: the candidate of highest Q, a heuristic. Raises QomposeError for an unknown mode, a wrong
-        shape or numbers that are not finite. Without `rng` the draws are not reproducible.
+        exp(Q/α). `best`: the candidate of highest Q, a heuristic. DDPG and NAF have a deterministic `sample` and no
+        `resample`, and `best` of NAF is exact. Raises QomposeError for an unknown mode, a wrong shape or numbers that
+        are not finite. Without `rng` the draws are not reproducible.
         """
         if mode not in MODES:
             raise QomposeError(f"mode {show(mode)} is unknown; choose one of {', '.join(MODES)}")
+        if mode == "resample":
+            self._need_temperature("nothing to resample by; use mode sample")
         choose = {"sample": self._sample, "resample": self._resample, "best": self._best}[mode]
         width = 1 if mode == "sample" else act.CANDIDATES
         return self._map(choose, observation, width, rng)
@@ -105,8 +117,11 @@ class Skill(Expression):
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, None]:
-        """Action in [-1, 1] and None, as Stable-Baselines3 has it: a sample, or the best of fixed candidates."""
-        if deterministic:
+        """Action in [-1, 1] and None, as Stable-Baselines3 has it: a sample, or the best of fixed candidates.
+
+        The policies of DDPG and NAF are deterministic, so that it makes no difference.
+        """
+        if deterministic and self.algorithm == "sql":
             return self.act(observation, mode="best", rng=np.random.default_rng(0)), None
         return self.act(observation), None
 
@@ -121,8 +136,18 @@ class Skill(Expression):
         return values[0, ...] if single else values
 
     def value(self, observation: Any, rng: np.random.Generator | None = None) -> np.ndarray:
-        """V(s) = α log E_{a~U} exp(Q(s, a)/α) as `estimator` says, in raw reward units. (*batch, obs) -> (*batch,)"""
+        """V(s) = α log E_{a~U} exp(Q(s, a)/α) as `estimator` says, in raw reward units. (*batch, obs) -> (*batch,)
+
+        Raises QomposeError for skills of DDPG and NAF.
+        """
+        self._need_temperature("no soft value")
+        assert self.estimator is not None
         return self._map(self._value, observation, self.estimator["particles"], rng)
+
+    def _need_temperature(self, without: str) -> float:
+        if self.temperature is None:
+            raise QomposeError(f"skill {self.name!r} learned with {self.algorithm}: no temperature, so {without}")
+        return self.temperature
 
     def to_environment(self, action: Any) -> np.ndarray:
         """Rescale actions (*batch, act) from [-1, 1] to the real limits, float32. Refuses anything outside, and NaN."""
@@ -134,22 +159,32 @@ class Skill(Expression):
         return np.clip((low + (scaled + 1.0) / 2.0 * (high - low)).astype(np.float32), *limits)
 
     def _sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.algorithm == "naf":
+            return act.check_finite(self._critic.maximise(rows))
+        if self.algorithm == "ddpg":
+            return act.check_finite(self._actor(rows), "actor")
         return np.tanh(act.check_finite(self._sampler.draw_one(rows, rng), "sampler"))
 
     def _resample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return act.resample(self._critic.at(rows), self._particles(rows, act.PARTICLES, rng), self.temperature, rng)
+        particles, temperature = self._particles(rows, act.PARTICLES, rng), self._need_temperature("")
+        return act.resample(self._critic.at(rows), particles, temperature, rng)
 
     def _best(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.algorithm == "naf":
+            return self._sample(rows, rng)
+        if self.algorithm == "ddpg":
+            return act.best_around(self._critic.at(rows), self._sample(rows, rng), rng)
         return act.best(self._critic.at(rows), self._particles(rows, act.PARTICLES, rng), rng)
 
     def _value(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        how, q = self.estimator, self._critic.at(rows)
+        how, temperature, q = self.estimator, self._need_temperature(""), self._critic.at(rows)
+        assert how is not None
         if how["proposal"] == "uniform":
             actions = act.draw_uniform(rng, (len(rows), how["particles"], self.action["size"]))
-            return act.estimate_value(q, actions, 0.0, self.temperature)
+            return act.estimate_value(q, actions, 0.0, temperature)
         particles = self._particles(rows, how["centres"], rng)
         candidates = act.draw_candidates(particles, rng, how["particles"], how["smoothing"])
-        return act.estimate_value(q, *candidates, self.temperature)
+        return act.estimate_value(q, *candidates, temperature)
 
     def _particles(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
         parts = len(self._sampler.parts)
@@ -229,7 +264,9 @@ class Skill(Expression):
         return dataclasses.replace(self, replay=Transition(*(field[rows] for field in self.replay)))
 
     def _write(self, folder: Path, replay: Transition | None) -> None:
-        parts = {FILES[0]: self.critic.arrays, FILES[1]: self.sampler.arrays}
+        parts: dict[str, Any] = {FILES[0]: self.critic.arrays}
+        if self.sampler is not None:
+            parts[FILES[1]] = self.sampler.arrays
         if replay is not None:
             parts[FILES[2]] = replay._asdict()
         for name, arrays in parts.items():
@@ -239,7 +276,7 @@ class Skill(Expression):
             "version": VERSION,
             **{name: getattr(self, name) for name in FIELDS},
             "critic": self.critic.spec,
-            "sampler": self.sampler.spec,
+            "sampler": None if self.sampler is None else self.sampler.spec,
             "transitions": None if replay is None else len(replay.reward),
             "files": {
                 name: {"bytes": (folder / name).stat().st_size, "sha256": store.sha256_of(folder / name)}
@@ -279,7 +316,9 @@ def _read(directory: Path, replay: bool) -> dict[str, Any]:
         raise QomposeError(f"{name}: {'is not named in the manifest; remove it' if name in found else 'is missing'}")
     sizes = manifest["observation"]["size"], manifest["action"]["size"]
     expected = {
-        name: expected_arrays(manifest[role], *sizes) for role, name in zip(("critic", "sampler"), FILES, strict=False)
+        name: expected_arrays(manifest[role], *sizes)
+        for role, name in zip(("critic", "sampler"), FILES, strict=False)
+        if manifest[role] is not None
     }
     if manifest["transitions"] is not None and replay:
         expected[FILES[2]] = {
@@ -296,7 +335,7 @@ def _read(directory: Path, replay: bool) -> dict[str, Any]:
     return {
         **{name: manifest[name] for name in FIELDS},
         "critic": Network(manifest["critic"], arrays[FILES[0]]),
-        "sampler": Network(manifest["sampler"], arrays[FILES[1]]),
+        "sampler": Network(manifest["sampler"], arrays[FILES[1]]) if FILES[1] in arrays else None,
         "replay": Transition(**arrays[FILES[2]]) if FILES[2] in arrays else None,
     }
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from qompose.skill.expression import MOST_LEAVES
-from qompose.skill.network import check_spec
+from qompose.skill.network import KINDS, check_spec
 from qompose.store import show
 from qompose.types import QomposeError
 
 FORMAT = "qompose-skill"
 VERSION = 1
-ALGORITHMS = ("sql",)
+ALGORITHMS = tuple(KINDS)
 FILES = ("critic.safetensors", "sampler.safetensors", "replay.safetensors")
 MOST_TRANSITIONS = 100_000_000
 LARGEST_SIZE = 10_000
@@ -160,7 +160,7 @@ LIMIT = number(-1e9, 1e9)
 FIELDS: dict[str, Check] = {
     "name": NAME,
     "algorithm": choice(*ALGORITHMS),
-    "temperature": number(1e-8, 1e8),
+    "temperature": optional(number(1e-8, 1e8)),
     "discount": number(0.0, 1.0, strict=True),
     "observation": record(
         size=integer(1, LARGEST_SIZE),
@@ -175,11 +175,13 @@ FIELDS: dict[str, Check] = {
     "horizon": optional(integer(1, 10**12)),
     "terminates": choice(True, False),
     "task": record(id=text(256, r".+"), options=free(2)),
-    "estimator": record(
-        proposal=choice("mixture", "uniform"),
-        particles=integer(1, 65536),
-        centres=integer(2, 65536),
-        smoothing=number(1e-3, 1.0),
+    "estimator": optional(
+        record(
+            proposal=choice("mixture", "uniform"),
+            particles=integer(1, 65536),
+            centres=integer(2, 65536),
+            smoothing=number(1e-3, 1.0),
+        )
     ),
     "composition": optional(
         record(
@@ -206,6 +208,11 @@ _MANIFEST = record(
 def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a skill other than its networks and data, each checked, and checked against each other."""
     checked = record(**FIELDS)("", fields)
+    soft = checked["algorithm"] == "sql"
+    for name in ("temperature", "estimator"):
+        if (checked[name] is not None) != soft:
+            wanted = "must not be null" if soft else "must be null: there is no soft value"
+            raise QomposeError(f"{name}: {wanted} with algorithm {checked['algorithm']}")
     names, size = checked["observation"]["names"], checked["observation"]["size"]
     if names is not None and (len(names) != size or len(set(names)) != size):
         raise QomposeError(f"observation.names: must be {size} different names, one for each number")
@@ -227,9 +234,10 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
         raise QomposeError(f"version: {show(version)} is newer than {VERSION}, all this release reads; upgrade qompose")
     checked = _MANIFEST("", manifest)
     checked |= check_fields({name: checked[name] for name in FIELDS})
-    check_spec(checked["critic"], "critic")
-    check_spec(checked["sampler"], "sampler")
-    wanted = FILES if checked["transitions"] is not None else FILES[:2]
+    for role in ("critic", "sampler"):
+        check_spec(checked[role], role, checked["algorithm"])
+    parts = zip(FILES, ("critic", "sampler", "transitions"), strict=True)
+    wanted = [file for file, part in parts if checked[part] is not None]
     files = checked["files"]
     if not isinstance(files, dict) or set(files) != set(wanted):
         raise QomposeError(f"files: must be an object with exactly {', '.join(wanted)}")

@@ -1,14 +1,15 @@
 """The networks that a skill may hold: a closed set of kinds, their arrays, and their forward pass in NumPy.
 
-A leaf (`critic`, `sampler`) is a perceptron of two inputs, the observation o and a vector x: the action for a critic,
-the noise ξ for a sampler.
+A leaf is a perceptron of the observation o and, in a critic and a sampler, of a vector x: the action or the noise ξ.
 
     h = (o − observation_mean)/observation_scale @ weight_observation + x @ weight_input + bias_input
     h = relu(LN(h) + bias_0), then h = relu(LN(h @ weight_k) + bias_k), last y = h @ weight_out + bias_out
-    critic: Q = offset + scale · y (raw reward units); sampler: u = y, a = tanh u
+    critic: Q = offset + scale · y (raw reward units); sampler: u = y, a = tanh u; actor: a = tanh y
+    quadratic: y = V, μ, L as `soft.quadratic` reads them; Q = offset + scale · (V − ½ |Lᵀ(a − μ)|²), a = μ
 
 LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
-`sum` is Σ w_i Q_i over critics; `candidates` draws from several samplers in turn. The arrays of child i are `i/NAME`.
+`sum` is Σ w_i Q_i over critics or quadratics; `candidates` draws from several samplers in turn. The arrays of child i
+are `i/NAME`. Which kinds a skill holds follows from its algorithm: `KINDS`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qompose.skill.expression import MOST_LEAVES
+from qompose.soft.quadratic import combine_forms, count_outputs, maximise_in_box, quadratic, read_form
 from qompose.store import show
 from qompose.types import QomposeError
 
@@ -27,8 +29,13 @@ MOST_LAYERS = 8
 MOST_UNITS = 4096
 DEEPEST = 8
 
-# What may stand in a role, and for each node the key of its children's weights.
-ROLES = {"critic": ("critic", "sum"), "sampler": ("sampler", "candidates")}
+# What may stand in a role: the leaf first, then the node above leaves, if there is one. The policy of NAF is the
+# maximum of its critic, so that nothing stands in the other role.
+KINDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sql": {"critic": ("critic", "sum"), "sampler": ("sampler", "candidates")},
+    "ddpg": {"critic": ("critic", "sum"), "sampler": ("actor",)},
+    "naf": {"critic": ("quadratic", "sum"), "sampler": ()},
+}
 
 
 class Network(NamedTuple):
@@ -41,20 +48,25 @@ class Network(NamedTuple):
 # --------------------------------------------------------------------------------------------------- specification
 
 
-def check_spec(spec: Any, role: str) -> None:
+def check_spec(spec: Any, role: str, algorithm: str) -> None:
     """Refuse a specification that is not, in every field, one of the closed set for the role critic or sampler."""
-    leaves = _check_node(spec, role, role, 1)
+    kinds = KINDS[algorithm][role]
+    if not kinds:
+        if spec is not None:
+            raise QomposeError(f"{role}: must be null, not {show(spec)}; {algorithm} acts by its critic alone")
+        return
+    leaves = _check_node(spec, kinds, role, 1)
     if leaves > MOST_LEAVES:
         raise QomposeError(f"{role}.of: {leaves} leaf networks, at most {MOST_LEAVES} are allowed")
 
 
-def _check_node(spec: Any, role: str, field: str, depth: int) -> int:
+def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> int:
     if not isinstance(spec, dict):
         raise QomposeError(f"{field}: must be an object with a kind, not {show(spec)}")
     kind = spec.get("kind")
-    if kind not in ROLES[role]:
-        raise QomposeError(f"{field}.kind: must be one of {', '.join(ROLES[role])}, not {show(kind)}")
-    leaf = kind == role
+    if kind not in kinds:
+        raise QomposeError(f"{field}.kind: must be one of {', '.join(kinds)}, not {show(kind)}")
+    leaf = kind == kinds[0]
     wanted = {"kind", "hidden", "layer_norm"} if leaf else {"kind", "of"} | ({"weights"} if kind == "sum" else set())
     for name in spec:
         if name not in wanted:
@@ -72,7 +84,7 @@ def _check_node(spec: Any, role: str, field: str, depth: int) -> int:
         raise QomposeError(f"{field}.of: must be a list of 1 to {MOST_LEAVES} networks")
     if kind == "sum":
         _check_weights(spec["weights"], len(children), f"{field}.weights")
-    return sum(_check_node(child, role, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
+    return sum(_check_node(child, kinds, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
 
 
 def _check_leaf(spec: dict[str, Any], field: str) -> None:
@@ -100,18 +112,19 @@ def expected_arrays(
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
     for prefix, leaf, _ in leaves_of(spec):
         hidden, kind = leaf["hidden"], leaf["kind"]
-        output_size = 1 if kind == "critic" else action_size
+        output_size = {"critic": 1, "quadratic": count_outputs(action_size)}.get(kind, action_size)
         shapes: dict[str, tuple[int, ...]] = {
             "observation_mean": (observation_size,),
             "observation_scale": (observation_size,),
             "weight_observation": (observation_size, hidden[0]),
-            "weight_input": (action_size, hidden[0]),
             "bias_input": (hidden[0],),
         }
+        if kind in ("critic", "sampler"):
+            shapes["weight_input"] = (action_size, hidden[0])
         shapes |= {f"weight_{k}": (hidden[k - 1], hidden[k]) for k in range(1, len(hidden))}
         shapes |= {f"bias_{k}": (size,) for k, size in enumerate(hidden)}
         shapes |= {"weight_out": (hidden[-1], output_size), "bias_out": (output_size,)}
-        if kind == "critic":
+        if kind in ("critic", "quadratic"):
             shapes |= {"offset": (), "scale": ()}
         expected |= {prefix + name: ("float32", shape) for name, shape in shapes.items()}
     return expected
@@ -173,8 +186,8 @@ class Perceptron:
         count = len(spec["hidden"])
         self.layer_norm: bool = spec["layer_norm"]
         self.mean, self.scale = get("observation_mean"), get("observation_scale")
-        self.weight_observation, self.weight_input = centred("weight_observation"), centred("weight_input")
-        self.bias_input = centred("bias_input")
+        self.weight_observation, self.bias_input = centred("weight_observation"), centred("bias_input")
+        self.weight_input = centred("weight_input") if spec["kind"] in ("critic", "sampler") else np.empty((0, 0))
         self.biases = [get(f"bias_{k}") for k in range(count)]
         self.weights = [centred(f"weight_{k}") for k in range(1, count)]
         self.weight_out, self.bias_out = get("weight_out"), get("bias_out")
@@ -189,11 +202,18 @@ class Perceptron:
         """Outputs for inputs (batch, n, act), given what `read` returned. -> (batch, n, out)"""
         batch, n, size = inputs.shape
         first = inputs.reshape(-1, size) @ self.weight_input
-        hidden = (first.reshape(batch, n, -1) + read).reshape(batch * n, -1)
+        return self._finish((first.reshape(batch, n, -1) + read).reshape(batch * n, -1)).reshape(batch, n, -1)
+
+    def alone(self, observation: np.ndarray) -> np.ndarray:
+        """Outputs of a perceptron without a second input. (batch, obs) -> (batch, out)"""
+        return self._finish(self.read(observation)[:, 0, :])
+
+    def _finish(self, hidden: np.ndarray) -> np.ndarray:
+        """What follows the first layer; overwrites its argument. (rows, h0) -> (rows, out)"""
         hidden = self._activate(hidden, 0)
         for k, weight in enumerate(self.weights, start=1):
             hidden = self._activate(hidden @ weight, k)
-        return (hidden @ self.weight_out + self.bias_out).reshape(batch, n, -1)
+        return hidden @ self.weight_out + self.bias_out
 
     def _activate(self, hidden: np.ndarray, k: int) -> np.ndarray:
         if self.layer_norm:
@@ -208,30 +228,77 @@ def _centre(weight: np.ndarray) -> np.ndarray:
     return (wide - wide.mean(axis=-1, keepdims=True)).astype(np.float32)
 
 
+class _Part:
+    """A leaf of a critic with its weight in the sum."""
+
+    def __init__(self, spec: dict[str, Any], arrays: Mapping[str, np.ndarray], prefix: str, weight: float) -> None:
+        self.perceptron = Perceptron(spec, arrays, prefix)
+        self.scale = np.float32(weight * float(arrays[prefix + "scale"]))
+        self.offset = np.float32(weight * float(arrays[prefix + "offset"]))
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """w Q(s, ·) of any form."""
+        read = self.perceptron.read(observation)
+        return lambda action: self.perceptron(read, action)[..., 0] * self.scale + self.offset
+
+
+class _QuadraticPart(_Part):
+    """The same where Q is quadratic in the action."""
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """w Q(s, ·)."""
+        form = read_form(self.perceptron.alone(observation))
+        return lambda action: quadratic(*form, action) * self.scale + self.offset
+
+    def form(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P in units of w Q, and μ. (batch, obs) -> (batch, act, act), (batch, act)"""
+        _, mean, factor = read_form(self.perceptron.alone(observation))
+        wide = factor.astype(np.float64)
+        return float(self.scale) * (wide @ np.matrix_transpose(wide)), mean
+
+
 class Critic:
     """A critic of any kind of the closed set. `critic.at(observation)` is a function of actions alone."""
 
     def __init__(self, network: Network) -> None:
+        kinds = {"critic": _Part, "quadratic": _QuadraticPart}
         self._parts = [
-            (
-                Perceptron(spec, network.arrays, prefix),
-                np.float32(weight * float(network.arrays[prefix + "scale"])),
-                np.float32(weight * float(network.arrays[prefix + "offset"])),
-            )
+            kinds[spec["kind"]](spec, network.arrays, prefix, weight)
             for prefix, spec, weight in leaves_of(network.spec)
         ]
 
     def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Q(s, ·) for observations (batch, obs): a function (batch, n, act) -> (batch, n)."""
-        reads = [perceptron.read(observation) for perceptron, _, _ in self._parts]
+        parts = [part.at(observation) for part in self._parts]
 
         def q(action: np.ndarray) -> np.ndarray:
             total = np.float32(0.0)
-            for (perceptron, scale, offset), read in zip(self._parts, reads, strict=True):
-                total = total + (perceptron(read, action)[..., 0] * scale + offset)
+            for part in parts:
+                total = total + part(action)
             return np.asarray(total)
 
         return q
+
+    def maximise(self, observation: np.ndarray) -> np.ndarray:
+        """argmax_a Q(s, a) over the box where every leaf is quadratic: μ of one, else that of the sum's form.
+
+        (batch, obs) -> (batch, act), float32
+        """
+        precisions, means = zip(*(part.form(observation) for part in self._parts), strict=True)
+        if len(means) == 1:
+            return means[0]
+        return maximise_in_box(*combine_forms(precisions, means)).astype(np.float32)
+
+
+class Actor:
+    """A deterministic policy."""
+
+    def __init__(self, network: Network) -> None:
+        self._perceptron = Perceptron(network.spec, network.arrays)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """a = tanh f(s). (batch, obs) -> (batch, act)"""
+        return np.tanh(self._perceptron.alone(observation))
 
 
 class Sampler:

@@ -7,28 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from qompose.agents.sql import SQL
+from qompose.agents.ddpg import DDPG, DDPGState
+from qompose.agents.naf import NAF
+from qompose.agents.sql import SQL, SQLState
 from qompose.envs.lockstep import Lockstep
 from qompose.run import command_line, describe_system, now
 from qompose.skill.algebra import as_network
 from qompose.skill.artifact import Skill
 from qompose.skill.manifest import check_fields
+from qompose.skill.network import Network
 from qompose.training.online import Trained, Training
 
 
 def describe_skill(
-    name: str, env: Lockstep, agent: SQL, options: Training, task_options: dict[str, Any]
+    name: str, env: Lockstep, agent: SQL | DDPG | NAF, options: Training, task_options: dict[str, Any]
 ) -> dict[str, Any]:
     """What a skill says of itself that is known before it is trained.
 
     Raises QomposeError for what a skill cannot hold, such as a name with a blank: better now than after the training.
     """
     system = describe_system()
+    temperature = estimator = None
+    if isinstance(agent, SQL):
+        temperature = agent.temperature
+        estimator = {"proposal": agent.proposal, "particles": 256, "centres": 64, "smoothing": 0.4}
     names = env.observation_names if env.task is not None else None
     fields: dict[str, Any] = {
         "name": name,
-        "algorithm": "sql",
-        "temperature": agent.temperature,
+        "algorithm": agent.algorithm,
+        "temperature": temperature,
         "discount": agent.discount,
         "observation": {"size": env.observation_size, "names": list(names) if names else None},
         "action": {
@@ -40,7 +47,7 @@ def describe_skill(
         "horizon": env.horizon,
         "terminates": env.task is not None and env.task.terminates,
         "task": {"id": env.env_id, "options": task_options},
-        "estimator": {"proposal": agent.proposal, "particles": 256, "centres": 64, "smoothing": 0.4},
+        "estimator": estimator,
         "composition": None,
         "provenance": {
             "command": command_line(),
@@ -70,9 +77,18 @@ def export_skill(fields: dict[str, Any], trained: Trained) -> Skill:
     return Skill(
         **{**fields, "terminates": terminates, "provenance": {**fields["provenance"], **work}},
         critic=as_network(trained.state.critic),
-        sampler=as_network(trained.state.sampler),
+        sampler=_policy_of(trained.state),
         replay=trained.transitions,
     )
+
+
+def _policy_of(state: Any) -> Network | None:
+    """The network that acts; None where the critic's maximum does."""
+    if isinstance(state, SQLState):
+        return as_network(state.sampler)
+    if isinstance(state, DDPGState):
+        return as_network(state.actor)
+    return None
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
-from qompose.nets import Sampler, init_perceptron, set_observation_scale
+from qompose.learning import measure_observations
+from qompose.nets import Actor, Sampler, set_observation_scale
 from qompose.run import command_line, describe_system, now
 from qompose.skill.algebra import (
     as_network,
@@ -38,7 +40,7 @@ class Extraction:
     """How a policy is extracted from a composed Q."""
 
     steps: int = 2_000
-    """Gradient steps of the sampler."""
+    """Gradient steps of the policy."""
     seed: int = 0
     """Seed of everything random."""
     batch_size: int = 128
@@ -46,7 +48,7 @@ class Extraction:
     learning_rate: float = 1e-3
     """Adam's step."""
     hidden: tuple[int, ...] = (128, 128)
-    """Units of each hidden layer of the sampler."""
+    """Units of each hidden layer of the policy."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -69,12 +71,17 @@ def compose(
     """Combine skills into one that does all at once, offline (paper, Section IV): `compose(left & bottom)`.
 
     `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are for
-    `{a: 0.7, b: 0.3}`. With `extract` a sampler is trained on the union of the skills' replays; without it the skill
-    acts on Q_Σ directly, by importance resampling over the constituents' samplers and uniform candidates. Raises
-    QomposeError if the skills do not fit together, with the reason.
+    `{a: 0.7, b: 0.3}`. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills' replays;
+    without it the skill acts on Q_Σ directly, by importance resampling over the constituents' samplers and uniform
+    candidates (not for DDPG). NAF needs neither: the maximum of its Q_Σ is known in closed form. Raises QomposeError
+    if the skills do not fit together, with the reason.
     """
     skills, weights = linear_form(expression)
     options = options or Extraction()
+    algorithm = skills[0].algorithm
+    if algorithm == "ddpg" and not extract:
+        raise QomposeError("skills of ddpg act by an actor only: compose them with extraction")
+    extract = extract and algorithm != "naf"
     names = [skill.name for skill in skills]
     name = NAME("name", name or "-and-".join(names)[:64].rstrip("-._"))
     critic = compose_critic(skills, weights)
@@ -83,17 +90,12 @@ def compose(
     begin = time.perf_counter()
     if extract:
         assert union is not None
-        agent = SQL(
-            temperature=temperature, discount=skills[0].discount, hidden=options.hidden,
-            sampler_learning_rate=options.learning_rate, batch_size=options.batch_size,
-        )  # fmt: skip
-        sampler = as_network(
-            extract_sampler(
-                agent, critic, union.observation, int(skills[0].action["size"]), options, on_progress=on_progress
-            )
-        )
+        agent = _extracting_agent(skills[0], temperature, options)
+        size = int(skills[0].action["size"])
+        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=on_progress)
+        sampler = as_network(policy)
     else:
-        sampler = gather_samplers(skills)
+        sampler = gather_samplers(skills) if algorithm == "sql" else None
     return replace(
         skills[0],
         name=name,
@@ -119,49 +121,60 @@ def _list_tasks(skills: Sequence[Skill]) -> str:
     return text if len(text) <= 256 else text[:255] + "…"
 
 
-def extract_sampler(
-    agent: SQL,
+def _extracting_agent(skill: Skill, temperature: float | None, options: Extraction) -> SQL | DDPG:
+    """The agent whose `improve_policy` extracts: that of the skills."""
+    shared: dict[str, Any] = {
+        "discount": skill.discount, "hidden": options.hidden, "batch_size": options.batch_size,
+    }  # fmt: skip
+    if temperature is None:
+        return DDPG(actor_learning_rate=options.learning_rate, **shared)
+    return SQL(temperature=temperature, sampler_learning_rate=options.learning_rate, **shared)
+
+
+def extract_policy(
+    agent: SQL | DDPG,
     critic: Any,
     observations: np.ndarray,
     action_size: int,
     options: Extraction,
     *,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Sampler:
-    """Train a fresh sampler towards exp(Q/α) for a fixed Q on states (n, obs): `improve_policy` and nothing else."""
+) -> Sampler | Actor:
+    """Train a fresh policy for a fixed Q on states (n, obs): the agent's `improve_policy` and nothing else.
+
+    Soft Q-learning gives a sampler of exp(Q/α), DDPG an actor that maximises Q.
+    """
     root = jax.random.fold_in(jax.random.key(options.seed), 0)
     states = jnp.asarray(observations)
-    sampler = Sampler(init_perceptron(states.shape[1], action_size, action_size, options.hidden, key=root))
-    deviation = jnp.std(states, axis=0)
-    sampler = set_observation_scale(sampler, jnp.mean(states, axis=0), jnp.where(deviation < 1e-3, 1.0, deviation))
-    optimiser = agent.init_sampler_optimiser(sampler)
+    policy, optimiser = agent.init_policy(states.shape[1], action_size, key=root)
+    policy = set_observation_scale(policy, *measure_observations(states))
     done = 0
     while done < options.steps:
         # A last, shorter chunk is masked rather than compiled anew.
         count = min(CHUNK, options.steps - done)
-        sampler, optimiser = _improve(agent, critic, sampler, optimiser, states, root, np.uint32(done), np.int32(count))
+        policy, optimiser = _improve(agent, critic, policy, optimiser, states, root, np.uint32(done), np.int32(count))
         done += count
         if on_progress is not None:
-            jax.block_until_ready(sampler)
+            jax.block_until_ready(policy)
             on_progress(done, options.steps)
-    return sampler
+    return policy
 
 
 @partial(jax.jit, static_argnames="agent")
 def _improve(
-    agent: SQL,
+    agent: Any,
     critic: Any,
-    sampler: Sampler,
+    policy: Any,
     optimiser: Any,
     states: Array,
     root: PRNGKeyArray,
     done: Array,
     count: Array,
-) -> tuple[Sampler, Any]:
-    def body(index: Array, carry: tuple[Sampler, Any]) -> tuple[Sampler, Any]:
+) -> tuple[Any, Any]:
+    def body(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         batch_key, policy_key = jax.random.split(jax.random.fold_in(root, 1 + done + index.astype(jnp.uint32)))
         batch = states[jax.random.randint(batch_key, (agent.batch_size,), 0, states.shape[0])]
-        sampler, optimiser, _ = agent.improve_policy(critic, *carry, batch, key=policy_key)
-        return sampler, optimiser
+        policy, optimiser, _ = agent.improve_policy(critic, *carry, batch, key=policy_key)
+        return policy, optimiser
 
-    return jax.lax.fori_loop(0, count, body, (sampler, optimiser))
+    return jax.lax.fori_loop(0, count, body, (policy, optimiser))

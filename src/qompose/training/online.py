@@ -121,9 +121,16 @@ def init(agent: Any, observation_size: int, action_size: int, key: PRNGKeyArray)
 
 @partial(jax.jit, static_argnames="agent")
 def explore(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, step: Array) -> Array:
-    """Actions of a whole round (lanes, act)."""
+    """Exploring actions of a whole round (lanes, act)."""
     keys = jax.random.split(jax.random.fold_in(root, step), observations.shape[0])
     return jax.vmap(lambda observation, key: agent.act(state, observation, key=key))(observations, keys)
+
+
+@partial(jax.jit, static_argnames="agent")
+def follow(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, step: Array) -> Array:
+    """Actions (lanes, act) of the policy that is evaluated and saved: without noise for exploration."""
+    keys = jax.random.split(jax.random.fold_in(root, step), observations.shape[0])
+    return jax.vmap(lambda observation, key: agent.policy(state, observation, key=key))(observations, keys)
 
 
 @partial(jax.jit, static_argnames=("agent", "updates"), donate_argnames=("state", "replay"))
@@ -215,7 +222,7 @@ class Loop:
         if bad:
             raise QomposeError(
                 f"training diverged: {', '.join(bad)} not finite at step {self.step}; "
-                "lower --learning-rate or raise --temperature"
+                f"lower --learning-rate{' or raise --temperature' if isinstance(self.agent, SQL) else ''}"
             )
         return result
 
@@ -337,11 +344,11 @@ def _past_evaluations(run: Run | None) -> list[dict[str, Any]]:
 
 
 def _evaluate(loop: Loop, env: Lockstep) -> dict[str, float]:
-    """Figures of the stochastic policy on fresh episodes; seeds are the same at every evaluation."""
+    """Figures of the policy, not of exploration, on fresh episodes; seeds are the same at every evaluation."""
     root = stream(loop.options.seed, EVALUATE)
 
     def policy(observations: np.ndarray, step: int) -> Any:
-        return explore(loop.agent, loop.state, observations, root, np.uint32(step))
+        return follow(loop.agent, loop.state, observations, root, np.uint32(step))
 
     episodes = run_episodes(policy, env, loop.options.eval_episodes, seed=loop.options.seed + 10_000_000)
     names = sorted(set.intersection(*(set(episode) for episode in episodes)) - {"lane"})

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qompose.agents.ddpg import DDPG
+from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.run import Run
@@ -17,12 +19,15 @@ from qompose.training.online import Progress, Training, train_online
 from qompose.types import QomposeError
 
 SKILL = "skill"
+Agent = SQL | DDPG | NAF
+ALGORITHMS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (SQL, DDPG, NAF)}
 
 
 def train(
     env: str,
     *,
-    agent: SQL | None = None,
+    algo: str | None = None,
+    agent: Agent | None = None,
     training: Training | None = None,
     options: dict[str, Any] | None = None,
     output_dir: str | Path | None = None,
@@ -33,14 +38,14 @@ def train(
     on_notice: Callable[[str], None] = print,
     **settings: Any,
 ) -> Skill:
-    """Train a skill with soft Q-learning: `train("PushLeft", total_steps=40_000, temperature=0.2)`.
+    """Train a skill: `train("PushLeft", total_steps=40_000, temperature=0.2)`, `train("PushLeft", algo="ddpg")`.
 
-    `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `settings`
-    are fields of `SQL` or `Training`. With `output_dir` metrics, checkpoints and the skill itself (in
-    `output_dir/skill`) are written; without it the skill is only returned. Raises QomposeError for whatever the caller
-    can mend.
+    `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `algo` is sql
+    (soft Q-learning, the default), ddpg or naf; `settings` are fields of that agent or of `Training`. With `output_dir`
+    metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is only
+    returned. Raises QomposeError for whatever the caller can mend.
     """
-    agent, training = _configure(agent or SQL(), training or Training(), settings)
+    agent, training = _configure(_choose(algo, agent), training or Training(), settings)
     if agent.planned_updates is None:
         agent = dataclasses.replace(agent, planned_updates=training.total_steps * training.updates_per_step)
     options = options or {}
@@ -52,7 +57,7 @@ def train(
             evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
         run = None
         if output_dir is not None:
-            config = {"env": env, "options": options, "algo": "sql", **_dump(agent=agent, training=training)}
+            config = {"env": env, "options": options, "algo": agent.algorithm, **_dump(agent=agent, training=training)}
             run = Run(output_dir, config, resume=resume, events=track)
         try:
             trained = train_online(
@@ -79,7 +84,17 @@ def skill_name(env: str) -> str:
     return re.sub(r"[^a-z0-9_.-]+", "-", words).strip("-._")[:64] or "skill"
 
 
-def _configure(agent: SQL, training: Training, settings: dict[str, Any]) -> tuple[SQL, Training]:
+def _choose(algo: str | None, agent: Agent | None) -> Agent:
+    if algo is not None and algo not in ALGORITHMS:
+        raise QomposeError(f"algo {algo!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
+    if agent is None:
+        return ALGORITHMS[algo or "sql"]()
+    if algo not in (None, agent.algorithm):
+        raise QomposeError(f"algo is {algo!r}, but the agent given is {type(agent).__name__}; leave one of them out")
+    return agent
+
+
+def _configure(agent: Agent, training: Training, settings: dict[str, Any]) -> tuple[Agent, Training]:
     ours = {field.name for field in dataclasses.fields(agent)}
     loops = {field.name for field in dataclasses.fields(training)}
     unknown = settings.keys() - ours - loops

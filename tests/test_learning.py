@@ -1,0 +1,47 @@
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qompose.learning import anneal, check_hyperparameters, measure_observations, measure_returns
+from qompose.types import QomposeError
+
+GOOD = {
+    "discount": 0.9, "learning_rate": 0.1, "final_rate": 0.5, "target_rate": 0.1, "planned_updates": None,
+    "batch_size": 4, "hidden": (8,), "noise": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change", [{"discount": 1.0}, {"learning_rate": float("nan")}, {"batch_size": 0}, {"noise": 2.0}, {"hidden": (0,)}]
+)
+def test_numbers_out_of_range_are_refused_by_name(change):
+    check_hyperparameters(SimpleNamespace(**GOOD), noise=(0.0, 1.0))
+    with pytest.raises(QomposeError, match=f"{next(iter(change))} is"):
+        check_hyperparameters(SimpleNamespace(**{**GOOD, **change}), noise=(0.0, 1.0))
+
+
+def test_rates_are_constant_and_then_fall_linearly_to_their_share():
+    rate = anneal(1e-2, 0.1, 1000)
+    assert callable(rate)
+    found = [float(rate(jnp.asarray(count))) for count in (0, 300, 650, 1000, 5000)]
+    np.testing.assert_allclose(found, [1e-2, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
+    assert anneal(1e-2, 0.1, None) == anneal(1e-2, 1.0, 1000) == 1e-2
+
+
+def test_observations_are_measured_and_constant_ones_keep_their_unit():
+    observations = jnp.array([[1.0, 5.0], [3.0, 5.0]])
+    mean, deviation = measure_observations(observations)
+    np.testing.assert_allclose(mean, [2.0, 5.0])
+    np.testing.assert_allclose(deviation, [1.0, 1.0])
+
+
+def test_the_unit_of_returns_is_the_deviation_of_a_discounted_sum_of_independent_rewards():
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(2.0, 3.0, (20_000, 60)).astype(np.float32)
+    returns = rewards @ (0.8 ** np.arange(60)).astype(np.float32)
+    offset, unit = measure_returns(jnp.asarray(rewards[:, 0]), 0.8)
+    assert float(offset) == pytest.approx(returns.mean(), rel=0.02)
+    assert float(unit) == pytest.approx(returns.std(), rel=0.02)
+    assert np.isfinite(float(measure_returns(jnp.ones(4), 0.8)[1]))
