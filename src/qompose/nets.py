@@ -27,9 +27,9 @@ class Perceptron(eqx.Module):
     """Two-input perceptron: `h = relu(norm(o W_o + x W_x + c) + b)`, further hidden layers, a linear output.
 
     Without `weight_input` there is no x. `norm` is a layer norm without learned scale (the next layer holds it), with
-    the bias behind it. Since h is linear in the weights, centring the *weights* centres h: mean subtraction costs nothing
-    per particle. A batch of states may be given at once: the particles of all states are then rows of one matrix, whose
-    gradients are faster than vmap's.
+    the bias behind it. Since h is linear in the weights, centring the *weights* centres h: mean subtraction costs
+    nothing per particle. A batch of states may be given at once: the particles of all states are then rows of one
+    matrix, whose gradients are faster than vmap's.
     """
 
     observation_mean: Float[Array, " obs"]
