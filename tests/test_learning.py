@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,19 +7,34 @@ import pytest
 from qompose.learning import anneal, check_hyperparameters, measure_observations, measure_returns
 from qompose.types import QomposeError
 
-GOOD = {
-    "discount": 0.9, "learning_rate": 0.1, "final_rate": 0.5, "target_rate": 0.1, "planned_updates": None,
-    "batch_size": 4, "hidden": (8,), "noise": 0.1,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Agent:
+    discount: float = 0.9
+    learning_rate: float = 0.1
+    final_rate: float = 0.5
+    target_rate: float = 0.1
+    planned_updates: int | None = None
+    batch_size: int = 4
+    hidden: tuple[int, ...] = (8,)
+    noise: float = 0.1
 
 
 @pytest.mark.parametrize(
-    "change", [{"discount": 1.0}, {"learning_rate": float("nan")}, {"batch_size": 0}, {"noise": 2.0}, {"hidden": (0,)}]
+    "change",
+    [
+        {"discount": 1.0},
+        {"learning_rate": float("nan")},
+        {"batch_size": 0},
+        {"noise": 2.0},
+        {"target_rate": None},
+        {"hidden": (0,)},
+    ],
 )
 def test_numbers_out_of_range_are_refused_by_name(change):
-    check_hyperparameters(SimpleNamespace(**GOOD), noise=(0.0, 1.0))
+    check_hyperparameters(Agent(), noise=(0.0, 1.0))
     with pytest.raises(QomposeError, match=f"{next(iter(change))} is"):
-        check_hyperparameters(SimpleNamespace(**{**GOOD, **change}), noise=(0.0, 1.0))
+        check_hyperparameters(replace(Agent(), **change), noise=(0.0, 1.0))
 
 
 def test_rates_are_constant_and_then_fall_linearly_to_their_share():

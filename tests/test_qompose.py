@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import qompose
+from qompose import cli
+from qompose.training import session
 from qompose.types import QomposeError
 
 # Runs in a process of its own, and reports what it did to the world: modules, environment, files.
@@ -82,3 +84,41 @@ def test_python_dash_m_is_the_command(tmp_path):
         [sys.executable, "-m", "qompose", "--version"], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"qompose {qompose.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "agent", "noise"),
+    [
+        ([], "SQL", None),
+        (["--algo", "sql", "--temperature", "0.5"], "SQL", None),
+        (["--algo", "ddpg", "--noise", "0.3"], "DDPG", 0.3),
+        (["--noise", "0.3", "--algo=naf"], "NAF", 0.3),
+    ],
+)
+def test_the_algorithm_on_the_command_line_chooses_the_flags(flags, agent, noise, monkeypatch):
+    seen = []
+
+    def watch(env, **settings):
+        seen.append(settings)
+        raise QomposeError("seen")
+
+    monkeypatch.setattr(session, "train", watch)
+    assert cli.main(["train", *flags]) == 2
+    assert type(seen[0]["agent"]).__name__ == agent and getattr(seen[0]["agent"], "noise", None) == noise
+    assert seen[0]["algo"] == agent.lower()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--algo", "sac"], "invalid choice 'sac'"),
+        (["--algo"], "--algo"),
+        (["--algo", "naf", "--temperature", "1"], "--temperature"),
+        (["--noise", "1"], "--noise"),
+        (["--algo", "ddpg", "--noise", "-1"], "noise is -1.0"),
+    ],
+)
+def test_flags_of_another_algorithm_are_refused_in_one_line(flags, complaint, capsys):
+    assert cli.main(["train", *flags]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1

@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import tyro
 
@@ -95,7 +95,8 @@ def choose_train(arguments: list[str]) -> Callable[..., Any]:
     functools.update_wrapper(chosen, train)
     vars(chosen)["__signature__"] = inspect.signature(train)
     # An unknown name gets the flags of the default; that the name is unknown is said when all flags are read.
-    chosen.__annotations__ = {**train.__annotations__, "agent": ALGORITHMS.get(algo or "sql", ALGORITHMS["sql"])}
+    hints = get_type_hints(train, include_extras=True)
+    chosen.__annotations__ = hints | {"agent": ALGORITHMS.get(algo or "sql", ALGORITHMS["sql"])}
     del chosen.__wrapped__
     return chosen
 
@@ -119,7 +120,7 @@ def compose(
         weights: One weight for each skill, used as given; equal shares unless given.
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
-        extract: Train a sampler on the union of the replays; otherwise act on the sum directly.
+        extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
         json: Print the answer as JSON.

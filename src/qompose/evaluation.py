@@ -82,7 +82,7 @@ def evaluate(
 ) -> Evaluation:
     """Run a skill, by default on the task it was trained for.
 
-    `mode` is how it acts: `sample` (one draw of the sampler), `resample` (importance resampling, exact for the skill's
+    `mode` is how it acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's
     Q as the candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown
     environment or one whose spaces are not the skill's.
     """

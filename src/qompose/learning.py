@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,9 +23,12 @@ RANGES = {
 
 def check_hyperparameters(agent: Any, **ranges: tuple[int | float, int | float]) -> None:
     """Refuse numbers that cannot be meant: those of `RANGES`, of `ranges`, and the layers."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(agent)}
     for name, (low, high) in (RANGES | ranges).items():
         value = getattr(agent, name)
-        if value is not None and not low <= value <= high:  # written so that NaN is refused
+        if value is None and "None" in types[name]:
+            continue
+        if value is None or not low <= value <= high:  # written so that NaN is refused
             raise QomposeError(f"{name} is {value}; it must be from {low} to {high}")
     if not 1 <= len(agent.hidden) <= 8 or not all(1 <= size <= 4096 for size in agent.hidden):
         raise QomposeError(f"hidden is {agent.hidden}; give 1 to 8 layers of 1 to 4096 units")

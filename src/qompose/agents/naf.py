@@ -2,7 +2,7 @@
 
 Differs from the paper:
 1. μ lies in the box through tanh, so that max_a Q over the box is V exactly; the diagonal of L is a softplus.
-2. Layer norm instead of batch norm, 128 instead of 200 units.
+2. Layer norm; 128 instead of 200 units.
 3. Q is learned as offset + unit · network, both measured in the warm-up; observations are scaled likewise, once.
 4. The learning rate falls. No imagination rollouts: only the model-free part of the paper is here.
 """

@@ -1,6 +1,6 @@
 """A quadratic Q in the action, `Q = V − ½ (a − μ)ᵀ P (a − μ)`, P = L Lᵀ, and its maximum in the box.
 
-Gu et al. 2016 (NAF), eqs 9 to 12. Sums of such forms are such forms, so that a composition acts in closed form.
+Gu et al. 2016 (NAF), section 4. Sums of such forms are such forms, so that a composition acts in closed form.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_form(outputs: Any) -> tuple[Any, Any, Any]:
 
 
 def quadratic(value: Any, mean: Any, factor: Any, action: Any) -> Any:
-    """Q = V − ½ |Lᵀ (a − μ)|² (Gu et al. 2016, eqs 10 and 11).
+    """Q = V − ½ |Lᵀ (a − μ)|² (Gu et al. 2016, section 4).
 
     value: (*batch,), mean: (*batch, act), factor: (*batch, act, act), action: (*batch, n, act) -> (*batch, n)
     """
