@@ -8,10 +8,12 @@ Finished trainings in the runs folder are kept, so an interrupted benchmark cont
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +31,62 @@ BARS = {"PushLeft": 0.10, "PushBottom": 0.06, CORNER: 0.11}
 EPISODES = 100
 
 
-def train_all(folder: Path, seeds: int, total_steps: int) -> None:
-    """One process for each training, one core for each process."""
+@dataclass(frozen=True)
+class Job:
+    """A command on one core of its own; it is done when its file is there."""
+
+    name: str
+    arguments: tuple[str, ...]
+    file: Path
+    run: Path | None = None  # of a training, to show its progress
+
+
+def run_all(jobs: list[Job], total_steps: int) -> None:
+    """One process for each job that is not done, one core for each process."""
     cores = sorted(os.sched_getaffinity(0))
-    waiting = [
-        (task, seed) for seed in range(seeds) for task in SKILLS
-        if not (run_folder(folder, task, seed) / "skill" / "manifest.json").exists()
-    ]  # fmt: skip
-    running: dict[int, tuple[str, int, subprocess.Popen[bytes]]] = {}
+    waiting = [job for job in jobs if not job.file.exists()]
+    running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
     with bars() as shown:
         while waiting or running:
             for core in cores:
                 if core not in running and waiting:
-                    task, seed = waiting.pop(0)
-                    running[core] = (task, seed, start(folder, task, seed, total_steps, core))
+                    job = waiting.pop(0)
+                    worker = subprocess.Popen([sys.executable, "-m", *job.arguments], stdin=subprocess.DEVNULL)
+                    os.sched_setaffinity(worker.pid, {core})  # before JAX counts the cores
+                    running[core] = job, worker
             time.sleep(1.0)
-            for core, (task, seed, worker) in list(running.items()):
-                last = (read_metrics(run_folder(folder, task, seed)) or [{"step": 0}])[-1]
-                shown.update(f"{task} {seed}", last["step"], total_steps, last)
+            for core, (job, worker) in list(running.items()):
+                if job.run is not None:
+                    last = (read_metrics(job.run) or [{"step": 0}])[-1]
+                    shown.update(job.name, last["step"], total_steps, last)
                 if worker.poll() is not None:
                     del running[core]
+                    if job.run is None:
+                        shown.update("measuring", sum(job.file.exists() for job in jobs), len(jobs))
                     if worker.returncode:
-                        raise SystemExit(f"training {task} with seed {seed} failed with status {worker.returncode}")
+                        raise SystemExit(f"{job.name} failed with status {worker.returncode}")
 
 
 def run_folder(folder: Path, task: str, seed: int) -> Path:
     return folder / f"{task}-s{seed}"
 
 
-def start(folder: Path, task: str, seed: int, total_steps: int, core: int) -> subprocess.Popen[bytes]:
-    command = [
-        *(sys.executable, "-m", "qompose", "train", "--env", task, "--seed", str(seed), "--resume"),
-        *("--total-steps", str(total_steps), "--progress", "none"),
-        *("--output-dir", str(run_folder(folder, task, seed))),
-    ]
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    os.sched_setaffinity(worker.pid, {core})
-    return worker
+def measured_file(folder: Path, seed: int) -> Path:
+    return folder / f"measured-s{seed}.json"
+
+
+def training_job(folder: Path, task: str, seed: int, total_steps: int) -> Job:
+    run = run_folder(folder, task, seed)
+    command = (
+        *("qompose", "train", "--env", task, "--seed", str(seed), "--resume"),
+        *("--total-steps", str(total_steps), "--progress", "none", "--output-dir", str(run)),
+    )
+    return Job(f"{task} {seed}", command, run / "skill" / "manifest.json", run)
+
+
+def measuring_job(folder: Path, seed: int) -> Job:
+    command = ("benchmarks.pusher", "--runs-dir", str(folder), "--measure", str(seed))
+    return Job(f"measuring seed {seed}", command, measured_file(folder, seed))
 
 
 def figures(skill: qp.Skill, task: str, mode: str, seed: int) -> dict[str, Any]:
@@ -92,29 +113,47 @@ def milliseconds_per_action(skill: qp.Skill, mode: str, count: int = 300) -> dic
     return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
 
 
+def load_pair(folder: Path, seed: int) -> dict[str, qp.Skill]:
+    return {task: qp.load(run_folder(folder, task, seed)) for task in SKILLS}
+
+
+def compose_pair(skills: dict[str, qp.Skill], seed: int) -> dict[str, qp.Skill]:
+    left, bottom = skills.values()
+    return {
+        "extracted": qp.compose(left & bottom, options=qp.Extraction(seed=seed)),
+        "direct": qp.compose(left & bottom, extract=False),
+    }
+
+
 def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
-    skills = {task: qp.load(run_folder(folder, task, seed)) for task in SKILLS}
+    """Every way of acting of both skills of a seed and of their composition."""
+    skills = load_pair(folder, seed)
     rows = []
     for task, skill in skills.items():
         modes = {mode: figures(skill, task, mode, seed) for mode in ("sample", "best")}
         facts = {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
         rows.append({"task": task, "seed": seed, "how": "trained", **facts, **modes})
-    left, bottom = skills.values()
-    begin = time.perf_counter()
-    extracted = qp.compose(left & bottom, options=qp.Extraction(seed=seed))
-    seconds = time.perf_counter() - begin
-    direct = qp.compose(left & bottom, extract=False)
-    rows.append({
-        "task": CORNER, "seed": seed, "how": "extracted", "extraction_seconds": seconds,
-        **{mode: figures(extracted, CORNER, mode, seed) for mode in ("sample", "best")},
-        "milliseconds": milliseconds_per_action(extracted, "sample"),
-    })  # fmt: skip
-    rows.append({
-        "task": CORNER, "seed": seed, "how": "direct",
-        **{mode: figures(direct, CORNER, mode, seed) for mode in ("resample", "best")},
-        "milliseconds": milliseconds_per_action(direct, "resample"),
-    })  # fmt: skip
+    for how, skill in compose_pair(skills, seed).items():
+        modes = {
+            mode: figures(skill, CORNER, mode, seed)
+            for mode in ("sample" if how == "extracted" else "resample", "best")
+        }
+        rows.append({"task": CORNER, "seed": seed, "how": how, **modes})
     return rows
+
+
+def measure_times(folder: Path, seeds: int) -> dict[str, Any]:
+    """Seconds of an extraction on all cores and milliseconds per action, with nothing else running."""
+    seconds, milliseconds = [], {}
+    for seed in range(min(seeds, 3)):
+        skills = load_pair(folder, seed)
+        begin = time.perf_counter()
+        composed = compose_pair(skills, seed)  # the one without extraction takes no time
+        seconds.append(time.perf_counter() - begin)
+        if seed == 0:
+            modes = {"extracted": "sample", "direct": "resample"}
+            milliseconds = {how: milliseconds_per_action(composed[how], mode) for how, mode in modes.items()}
+    return {"extraction_seconds": seconds, "milliseconds_per_action": milliseconds}
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -139,14 +178,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--total-steps", type=int, default=60_000)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure this seed, for the parent process")
     parser.add_argument("--quick", action="store_true", help="one seed, 3000 steps: the machinery, not the figures")
     arguments = parser.parse_args()
+    folder = arguments.runs_dir
+    if arguments.measure is not None:
+        rows = measure(folder, arguments.measure)
+        measured_file(folder, arguments.measure).write_text(json.dumps(rows), encoding="utf-8")
+        return
     seeds, total_steps = (1, 3000) if arguments.quick else (arguments.seeds, arguments.total_steps)
-    train_all(arguments.runs_dir, seeds, total_steps)
-    rows: list[dict[str, Any]] = []
-    for seed in range(seeds):
-        rows += measure(arguments.runs_dir, seed)
-        print(f"measured seed {seed}", flush=True)
+    run_all([training_job(folder, task, seed, total_steps) for seed in range(seeds) for task in SKILLS], total_steps)
+    run_all([measuring_job(folder, seed) for seed in range(seeds)], total_steps)
+    rows = [row for seed in range(seeds) for row in json.loads(measured_file(folder, seed).read_text("utf-8"))]
+    times = measure_times(folder, seeds)
     summary = summarise(rows)
     print_table(
         f"final distance to the goal (m), {EPISODES} episodes, {seeds} seeds, {total_steps} steps per skill",
@@ -161,7 +205,9 @@ def main() -> None:
         ],
     )  # fmt: skip
     if not arguments.quick:
-        result = {"summary": summary, "rows": rows, "episodes": EPISODES, "total_steps": total_steps}
+        result = {
+            "summary": summary, "times": times, "rows": rows, "episodes": EPISODES, "total_steps": total_steps,
+        }  # fmt: skip
         write_results("pusher", result, command="python -m benchmarks.pusher", seed=list(range(seeds)))
 
 
