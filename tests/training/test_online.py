@@ -1,5 +1,4 @@
 import hashlib
-import itertools
 import json
 import os
 import signal
@@ -67,17 +66,6 @@ def test_a_training_compiles_its_functions_once(tiny_agent, tiny_training, tmp_p
     interrupt_and_resume(tiny_agent, tiny_training, tmp_path / "b")
     assert np.array_equal([explore._cache_size(), learn._cache_size()], once)
     assert digest(first) != digest(again)  # the seed matters
-
-
-def test_exploration_keeps_its_noise_for_a_period_and_then_draws_anew(tiny_agent, tiny_training):
-    loop = Loop(make_env(), tiny_agent, replace(tiny_training, noise_period=3))
-    drawn = []
-    for round_ in range(100, 109):  # after the warm-up
-        loop.step = loop.env.num_envs * round_
-        drawn.append(loop._choose())
-    changed = [not np.array_equal(before, after) for before, after in itertools.pairwise(drawn)]
-    assert changed == [round_ % 3 == 0 for round_ in range(101, 109)]
-    assert len(np.unique(drawn[0], axis=0)) == loop.env.num_envs  # every lane has its own
 
 
 SCRIPT = """

@@ -1,7 +1,7 @@
 """Deep deterministic policy gradient (Lillicrap et al. 2015).
 
 Differs from the paper:
-1. Gaussian noise that the loop keeps for some steps instead of an Ornstein-Uhlenbeck process: acting needs no memory.
+1. Independent Gaussian noise instead of an Ornstein-Uhlenbeck process: acting needs no memory of the last step.
 2. The action enters the critic at the first layer, not the second; layer norm in the critic instead of batch norm.
 3. Q is learned as offset + unit · network, both measured in the warm-up; observations are scaled likewise, once.
 4. Actor and critic learn at rates that fall; no weight decay; networks of 128 units instead of 400 and 300.

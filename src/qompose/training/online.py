@@ -45,8 +45,6 @@ class Training:
     """Environments stepped in lock-step."""
     warmup_steps: int = 1_000
     """Steps with uniform actions before the first update."""
-    noise_period: int = 10
-    """Steps for which a lane explores with the same noise; each action is still a draw of the policy."""
     updates_per_step: int = 2
     """Gradient updates for each environment step."""
     replay_size: int = 1_000_000
@@ -62,8 +60,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in ("total_steps", "num_envs", "warmup_steps", "noise_period", "updates_per_step", "replay_size",
-                     "log_freq"):  # fmt: skip
+        for name in ("total_steps", "num_envs", "warmup_steps", "updates_per_step", "replay_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise QomposeError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("seed", "eval_freq", "eval_episodes", "save_freq"):
@@ -190,9 +187,7 @@ class Loop:
             # Numbered by round, so that resumed and uninterrupted runs draw the same.
             rng = np.random.default_rng([self.options.seed, EXPLORE, self.step])
             return rng.uniform(-1.0, 1.0, (self.env.num_envs, self.env.action_size)).astype(np.float32)
-        # Noise that is drawn anew at every step averages out, and the puck ends where it always does.
-        period = np.uint32(self.step // (self.env.num_envs * self.options.noise_period))
-        return np.asarray(explore(self.agent, self.state, self.observations, self.explore_root, period))
+        return np.asarray(explore(self.agent, self.state, self.observations, self.explore_root, np.uint32(self.step)))
 
     def _take(self, new: Transition) -> None:
         """Store one full round; learn from it once the warm-up is over."""
