@@ -14,6 +14,7 @@ from qompose.evaluation import evaluate
 from qompose.run import read_metrics
 from qompose.shipped import load
 from qompose.tasks import TASKS
+from qompose.tasks.pusher import Pusher
 from qompose.view import stage
 from qompose.view.graphics import Graphics
 
@@ -246,7 +247,8 @@ def test_a_skill_is_evaluated_on_the_task_that_is_named(ask, composed, tiny_runs
     assert answer == {"skill": "both", **expected} and answer["distance"]["mean"] > 3.0
 
 
-def test_a_pusher_is_evaluated_on_another_goal(ask, pusher):
+def test_a_pusher_is_evaluated_on_another_goal(ask, pusher, monkeypatch):
+    monkeypatch.setattr(Pusher, "horizon", 20)
     there = ask("eval", pusher, "--episodes", 1)["distance"]["mean"]
     away = ask("eval", pusher, "--episodes", 1, "--goal-x", -2)["distance"]["mean"]
     assert away > there + 1.0

@@ -21,7 +21,7 @@ from qompose.training.online import Training
 from qompose.view import stage, video
 from qompose.view.graphics import Graphics
 
-STEPS, EPISODES, SEED, HORIZON = 80, 2, 3, 20
+STEPS, EPISODES, SEED, HORIZON = 80, 3, 3, 20
 TASKS = ("PushLeft", "PushBottom", "PushBottomLeft")
 NAMES = ("push-left", "push-bottom", "push-bottom-left")
 
