@@ -144,6 +144,11 @@ def write_page(results: Path = RESULTS) -> str:
     parts = [HEAD]
     for name, section in SECTIONS.items():
         path = results / f"{name}.json"
+        if not path.exists():
+            parts.append(
+                f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `python -m benchmarks.{name}`.\n"
+            )
+            continue
         record = json.loads(path.read_text(encoding="utf-8"))
         machine = record["machine"]
         source = f"`{record['command']}` → `results/{path.name}` ({machine['processor']}, {machine['cores']} cores)\n"

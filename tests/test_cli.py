@@ -63,7 +63,10 @@ def test_every_command_explains_its_options(capsys, name):
         (["train", "--fly", "1"], "Unrecognized options: --fly, 1; see: qompose train --help"),
         (["train", "--total-steps", "many"], "--total-steps: invalid literal for int() with base 10: 'many'"),
         (["train", "--env"], "Missing value for argument '--env'"),
-        (["train", "--algo", "ddpg"], "invalid choice 'ddpg' for argument '--algo'. Expected one of ('sql',)"),
+        (
+            ["train", "--algo", "td3"],
+            "invalid choice 'td3' for argument '--algo'. Expected one of ('sql', 'ddpg', 'naf')",
+        ),
         (["train", "--resume", "yes"], "Unrecognized options: yes"),
         (["train", "--temperature", "nan"], "temperature is nan; it must be from 1e-08"),
         (["train", "--total-steps", "10"], "warmup_steps is 1000, so 10 steps leave nothing to learn"),
