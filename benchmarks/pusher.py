@@ -208,7 +208,8 @@ def main() -> None:
         result = {
             "summary": summary, "times": times, "rows": rows, "episodes": EPISODES, "total_steps": total_steps,
         }  # fmt: skip
-        write_results("pusher", result, command="python -m benchmarks.pusher", seed=list(range(seeds)))
+        command = f"python -m benchmarks.pusher --seeds {seeds} --total-steps {total_steps}"
+        write_results("pusher", result, command=command, seed=list(range(seeds)))
 
 
 if __name__ == "__main__":
