@@ -101,6 +101,7 @@ def test_the_report_says_what_the_skills_cost(done, report):
         assert (entry["environment_steps"], entry["training_episodes"]) == (STEPS, STEPS // HORIZON)
         assert entry["training_seconds"] == facts["seconds"] and facts["training"]["seed"] == SEED
     assert (composed["environment_steps"], composed["training_seconds"]) == (0, 0.0)
+    assert load(done["folder"] / composed["name"]).provenance["extraction"]["seed"] == SEED
     assert list(report["seconds"]) == ["training", "extraction", "evaluation", "picture", "video"]
     assert all(report["seconds"][name] > 0.0 for name in ("training", "extraction", "evaluation"))
     assert "jax" in report["system"]["versions"]
