@@ -53,21 +53,30 @@ def fresh(agent, data):
     return agent.init(data.observation.shape[-1], data.action.shape[-1], key=jax.random.key(0))
 
 
-# Compiled once for each agent, whatever the number of tests.
-@partial(jax.jit, static_argnums=0)
 def step(agent, state, data, key):
     """One update on a random batch of the data."""
-    index_key, key = jax.random.split(key)
-    index = jax.random.randint(index_key, (agent.batch_size,), 0, COUNT)
-    return agent.update(state, jax.tree.map(lambda field: field[index], data), key=key)
+    return _learn(agent, state, data, 1, key)
 
 
 def learn(agent, state, data, updates, seed=1):
     """Many updates; returns the state and the last diagnostics."""
-    info = {}
-    for key in jax.random.split(jax.random.key(seed), updates):
-        state, info = step(agent, state, data, key)
-    return state, info
+    return _learn(agent, state, data, updates, jax.random.key(seed))
+
+
+# Compiled once for each agent, whatever the number of updates and of tests.
+@partial(jax.jit, static_argnums=0)
+def _learn(agent, state, data, updates, key):
+    def update(state, key):
+        index_key, key = jax.random.split(key)
+        index = jax.random.randint(index_key, (agent.batch_size,), 0, COUNT)
+        return agent.update(state, jax.tree.map(lambda field: field[index], data), key=key)
+
+    def body(index, carry):
+        return update(carry[0], jax.random.fold_in(key, index))
+
+    _, info = jax.eval_shape(update, state, key)
+    info = jax.tree.map(lambda figure: jnp.zeros(figure.shape, figure.dtype), info)
+    return jax.lax.fori_loop(0, updates, body, (state, info))
 
 
 def values(critic, observation, action):
