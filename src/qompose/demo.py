@@ -245,7 +245,7 @@ def _film(skills: dict[str, Skill], output_dir: Path, seed: int, shown: Bars) ->
         path = output_dir / "demo.mp4"
     except ImportError:
         path = output_dir / "demo.gif"
-    captions = {task: f"{skill.name}{' = left & bottom' if task == COMPOSED else ''}" for task, skill in skills.items()}
+    captions = {task: "left & bottom" if task == COMPOSED else skill.name for task, skill in skills.items()}
     record_many(
         [(skill, task, {}, captions[task]) for task, skill in skills.items()], path, seed=seed,
         on_step=lambda done, total: shown.update("filming", done, total),
