@@ -60,18 +60,12 @@ def draw_candidates(
     particles: as in `propose`. Each policy gives the same number of draws, which may round `count` up.
     -> actions (*batch, n, act) in [-1, 1], log density w.r.t. U (*batch, n)
     """
-    noise, uniform = _draw(particles, rng, count)
-    u, log_density = propose(particles, noise, uniform, smoothing)
-    return np.tanh(u), check_finite(log_density, "sampler")
-
-
-def _draw(particles: Sequence[np.ndarray], rng: np.random.Generator, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The random numbers behind about `count` candidates: noise for each policy, and uniform actions."""
     *batch, _, size = particles[0].shape
     half = max(count // 2, 1)
     each = -(-half // len(particles))
     noise = [rng.standard_normal((*batch, each, size), dtype=np.float32) for _ in particles]
-    return noise, draw_uniform(rng, (*batch, half, size))
+    u, log_density = propose(particles, noise, draw_uniform(rng, (*batch, half, size)), smoothing)
+    return np.tanh(u), check_finite(log_density, "sampler")
 
 
 def resample(
@@ -94,22 +88,14 @@ def resample(
     return _take(actions, chosen)
 
 
-def best(
-    q: Q,
-    particles: Sequence[np.ndarray],
-    rng: np.random.Generator,
-    *,
-    candidates: int = CANDIDATES,
-    smoothing: float = SMOOTHING,
-) -> np.ndarray:
-    """The action of highest Q among the candidates of `resample` and the particles themselves.
+def best(q: Q, particles: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """The action of highest Q among the particles themselves and as many uniform candidates as one policy has.
 
     A heuristic for evaluation: it is neither the policy nor, in many dimensions, the maximum. -> (*batch, act)
     """
-    noise, uniform = _draw(particles, rng, candidates)  # their density, half of the work of `resample`, is not needed
-    near = [draw_smoothed(p, n, smoothing) for p, n in zip(particles, noise, strict=True)]
-    actions = np.concatenate([*map(np.tanh, near), uniform, *map(np.tanh, particles)], axis=-2)
-    return _take(actions, np.argmax(check_finite(q(actions)), axis=-1))
+    actions = [*map(np.tanh, particles), draw_uniform(rng, particles[0].shape)]
+    candidates = np.concatenate(actions, axis=-2)
+    return _take(candidates, np.argmax(check_finite(q(candidates)), axis=-1))
 
 
 def best_around(q: Q, action: np.ndarray, rng: np.random.Generator, *, candidates: int = CANDIDATES) -> np.ndarray:
