@@ -138,10 +138,7 @@ def compose(
     if directory.exists() and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
     with bars() as shown:
-        skill = offline.compose(
-            given, name=name, extract=extract, options=extraction,
-            on_progress=lambda done, total: shown.update("extracting", done, total),
-        )  # fmt: skip
+        skill = offline.compose(given, name=name, extract=extract, options=extraction, on_progress=shown.update)
     skill.save(directory, replay=replay, overwrite=overwrite)
     answer = {
         "skill": str(directory), "name": skill.name, "temperature": skill.temperature,

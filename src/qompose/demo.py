@@ -168,7 +168,7 @@ def _compose(skills: dict[str, Skill], output_dir: Path, seed: int, shown: Bars)
         first & second,
         name=skill_name(COMPOSED),
         options=Extraction(seed=seed),
-        on_progress=lambda done, total: shown.update("extracting", done, total),
+        on_progress=shown.update,
     )
     composed.save(output_dir / skill_name(COMPOSED))
     return composed

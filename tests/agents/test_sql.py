@@ -55,6 +55,24 @@ def test_agents_are_equal_by_their_hyperparameters():
     assert SQL(temperature=0.2) != SQL(temperature=0.3)
 
 
+@pytest.mark.parametrize(("updates", "factor"), [(0, 4.0), (25, 2.0), (50, 1.0), (90, 1.0)])
+def test_a_planned_training_cools_down_to_its_temperature(updates, factor):
+    cold = replace(SMALL, temperature=0.5, initial_heat=1.0, planned_updates=100)
+    cooling = replace(cold, initial_heat=4.0)
+    constant = replace(cooling, temperature=0.5 * factor, initial_heat=1.0)
+    data = make_transitions()
+    state = fresh(constant, data)
+    state = eqx.tree_at(lambda s: s.updates, state, jnp.asarray(updates, jnp.int32))
+    cooled, expected = (step(agent, state, data, jax.random.key(0))[0] for agent in (cooling, constant))
+    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, rtol=0, atol=1e-6), cooled, expected))
+    colder, value = (step(agent, state, data, jax.random.key(0))[1]["value"] for agent in (cold, cooling))
+    assert (value < colder - 1e-3) == (factor != 1.0)  # the hotter, the nearer to the mean of Q
+
+
+def test_without_a_plan_the_temperature_is_constant():
+    assert replace(SMALL, initial_heat=4.0).heat(jnp.zeros((), jnp.int32)) == SMALL.temperature
+
+
 def test_action_lies_in_the_box_and_follows_the_key():
     data = make_transitions(action_size=3)
     state = fresh(SMALL, data)

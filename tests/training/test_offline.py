@@ -67,7 +67,7 @@ def close(first, second):
 
 def test_composing_touches_no_environment_and_tells_its_progress(corner):
     _, progress = corner
-    assert progress == [(100, 250), (200, 250), (250, 250)]
+    assert progress == [("extracting", 100, 250), ("extracting", 200, 250), ("extracting", 250, 250)]
 
 
 def test_a_conjunction_has_the_mean_of_the_values_and_the_union_of_the_experience(corner, right, top):

@@ -7,6 +7,8 @@ Differs from the original code:
 3. The temperature is explicit and rewards keep their units; Q is learned as offset + scale · network.
 4. Layer norm in the critic and an averaged target network; `layer_norm=False, target_rate=None` is the original.
 5. All soft quantities are relative to the uniform measure on the box (see `soft.squash`).
+6. A planned training begins hotter than it ends, so that its replay covers more than the way to the goal;
+   `initial_heat=1` is the original.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from qompose.soft.value import effective_sample_size, mixture_proposal, soft_val
 from qompose.types import Transition
 
 PARTICLES = (2, 65536)
+# Share of the planned updates after which the temperature is down at α.
+COOLED_AFTER = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class SQL:
 
     temperature: float = 0.1
     """α, in reward units."""
+    initial_heat: float = 5.0
+    """How many times α the temperature is at first; see `heat`. 1 keeps it constant."""
     discount: float = 0.99
     """γ per control step."""
     hidden: tuple[int, ...] = (128, 128)
@@ -73,8 +79,9 @@ class SQL:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         check_hyperparameters(
-            self, temperature=(1e-8, 1e8), sampler_learning_rate=RATE, target_period=(1, 10**9),
-            value_particles=PARTICLES, fit_particles=PARTICLES, fixed_particles=PARTICLES, updated_particles=(1, 65536),
+            self, temperature=(1e-8, 1e8), initial_heat=(1.0, 1e3), sampler_learning_rate=RATE,
+            target_period=(1, 10**9), value_particles=PARTICLES, fit_particles=PARTICLES, fixed_particles=PARTICLES,
+            updated_particles=(1, 65536),
         )  # fmt: skip
 
     def init(self, observation_size: int, action_size: int, *, key: PRNGKeyArray) -> SQLState:
@@ -84,13 +91,17 @@ class SQL:
             observation_size, action_size, 1, self.hidden, layer_norm=self.layer_norm, key=critic_key
         )
         critic = QFunction(network, offset=jnp.zeros(()), scale=jnp.ones(()))
-        sampler, sampler_optimiser = self.init_policy(observation_size, action_size, key=sampler_key)
+        sampler, _ = self.init_policy(observation_size, action_size, key=sampler_key)
+        return self.start(critic, sampler)
+
+    def start(self, critic: QFunction, sampler: Sampler) -> SQLState:
+        """The state before the first update from networks that exist: target and optimisers are fresh."""
         return SQLState(
             critic=critic,
             target=jax.tree.map(jnp.copy, critic),
             sampler=sampler,
             critic_optimiser=self._critic_optimiser.init(critic),
-            sampler_optimiser=sampler_optimiser,
+            sampler_optimiser=self._sampler_optimiser.init(sampler),
             updates=jnp.zeros((), jnp.int32),
         )
 
@@ -141,19 +152,33 @@ class SQL:
     def update(self, state: SQLState, batch: Transition, *, key: PRNGKeyArray) -> tuple[SQLState, dict[str, Array]]:
         """One step of the critic, the target and the sampler, in this order. The key is consumed."""
         critic_key, policy_key = jax.random.split(key)
-        state, critic_info = self.improve_critic(state, batch, key=critic_key)
+        temperature = self.heat(state.updates)
+        state, critic_info = self.improve_critic(state, batch, temperature=temperature, key=critic_key)
         state = self.improve_target(state)
         sampler, optimiser, policy_info = self.improve_policy(
-            state.critic, state.sampler, state.sampler_optimiser, batch.observation, key=policy_key
-        )
+            state.critic, state.sampler, state.sampler_optimiser, batch.observation,
+            temperature=temperature, key=policy_key,
+        )  # fmt: skip
         state = eqx.tree_at(lambda s: (s.sampler, s.sampler_optimiser), state, (sampler, optimiser))
         return state, critic_info | policy_info
 
+    def heat(self, updates: Array) -> Array | float:
+        """The temperature at an update: from initial_heat · α geometrically down to α at half of `planned_updates`."""
+        if self.planned_updates is None or self.initial_heat == 1.0:
+            return self.temperature
+        left = jnp.clip(1.0 - updates.astype(jnp.float32) / (COOLED_AFTER * self.planned_updates), 0.0, 1.0)
+        return self.temperature * self.initial_heat**left
+
     def improve_critic(
-        self, state: SQLState, batch: Transition, *, key: PRNGKeyArray
+        self, state: SQLState, batch: Transition, *, temperature: Array | float | None = None, key: PRNGKeyArray
     ) -> tuple[SQLState, dict[str, Array]]:
-        """Minimise ½ (Q(s,a) − y)², y = r + γ (1 − terminated) V_target(s') (paper, eqs 3 and 4)."""
-        value, sample_size = self.estimate_value(state.target, state.sampler, batch.next_observation, key=key)
+        """Minimise ½ (Q(s,a) − y)², y = r + γ (1 − terminated) V_target(s') (paper, eqs 3 and 4).
+
+        `temperature` is α unless given, here and below.
+        """
+        value, sample_size = self.estimate_value(
+            state.target, state.sampler, batch.next_observation, temperature=temperature, key=key
+        )
         target = batch.reward + self.discount * (1.0 - batch.terminated) * value
         target = lax.stop_gradient(target)
 
@@ -181,9 +206,16 @@ class SQL:
         return eqx.tree_at(lambda s: (s.target, s.updates), state, (target, updates))
 
     def estimate_value(
-        self, critic: Any, sampler: Sampler, observations: Float[Array, "batch obs"], *, key: PRNGKeyArray
+        self,
+        critic: Any,
+        sampler: Sampler,
+        observations: Float[Array, "batch obs"],
+        *,
+        temperature: Array | float | None = None,
+        key: PRNGKeyArray,
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         """Soft values of a batch of states and the effective sample size of each estimate. The key is consumed."""
+        temperature = self.temperature if temperature is None else temperature
         action_size = sampler.network.bias_out.shape[0]
         fit_key, noise_key, uniform_key = jax.random.split(key, 3)
         batch = observations.shape[0]
@@ -198,8 +230,8 @@ class SQL:
             actions = jnp.tanh(drawn)
         q = critic(observations, actions)
         return (
-            soft_value(q, log_density, self.temperature),
-            effective_sample_size(q, log_density, self.temperature),
+            soft_value(q, log_density, temperature),
+            effective_sample_size(q, log_density, temperature),
         )
 
     def improve_policy(
@@ -209,12 +241,14 @@ class SQL:
         optimiser: optax.OptState,
         observations: Float[Array, "batch obs"],
         *,
+        temperature: Array | float | None = None,
         key: PRNGKeyArray,
     ) -> tuple[Sampler, optax.OptState, dict[str, Array]]:
         """One amortised Stein step towards exp(Q/α) for any Q, composed or not (Haarnoja et al. 2017, eqs 13, 14).
 
         The same function trains online and extracts a policy from a fixed Q offline. The key is consumed.
         """
+        temperature = self.temperature if temperature is None else temperature
         action_size = sampler.network.bias_out.shape[0]
         count = self.fixed_particles + self.updated_particles
         noise = jax.random.normal(key, (observations.shape[0], count, action_size))
@@ -223,7 +257,7 @@ class SQL:
 
         def log_target(u: Array) -> Array:
             # Summed over independent particles: the gradient holds each particle's own.
-            energy = critic(observations, jnp.tanh(u)) / self.temperature
+            energy = critic(observations, jnp.tanh(u)) / temperature
             return jnp.sum(energy + log_jacobian(u))
 
         gradient = jax.grad(log_target)(fixed)

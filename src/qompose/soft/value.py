@@ -15,7 +15,7 @@ from qompose.soft.squash import LOG_2_PI, log_uniform, logsumexp
 SMALLEST_WIDTH = 1e-2
 
 
-def soft_value(q: Any, log_density: Any, temperature: float) -> Any:
+def soft_value(q: Any, log_density: Any, temperature: Any) -> Any:
     """V̂ = α [ logsumexp_k(Q_k/α − log q_k) − log K ] for particles a_k ~ q, q a density w.r.t. the uniform measure.
 
     Haarnoja et al. 2017, eq 10, with the density of the proposal kept. For uniform particles log q = 0.
@@ -24,7 +24,7 @@ def soft_value(q: Any, log_density: Any, temperature: float) -> Any:
     return temperature * (logsumexp(q / temperature - log_density) - math.log(q.shape[-1]))
 
 
-def effective_sample_size(q: Any, log_density: Any, temperature: float) -> Any:
+def effective_sample_size(q: Any, log_density: Any, temperature: Any) -> Any:
     """(Σ w)² / (K Σ w²) for w_k = exp(Q_k/α)/q_k: the share of the K particles that does work, in (0, 1].
 
     q, log_density: (*batch, particles) -> (*batch,)

@@ -29,6 +29,7 @@ from qompose.skill.algebra import (
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression
 from qompose.skill.manifest import NAME
+from qompose.training.sharing import share_experience
 from qompose.types import QomposeError
 
 # Steps in one compiled call: short enough for a live progress bar.
@@ -49,11 +50,15 @@ class Extraction:
     """Adam's step."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of each hidden layer of the policy."""
+    shared_updates: int = 0
+    """Updates of each skill on the experience of all, before anything is added (see `training.sharing`); 0: none."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         if self.steps < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate <= 10.0:
             raise QomposeError("extraction needs steps >= 1, batch_size >= 1 and learning_rate above 0, at most 10")
+        if self.shared_updates < 0:
+            raise QomposeError(f"shared_updates is {self.shared_updates}; it must not be negative")
         if not 0 <= self.seed < 2**32:
             raise QomposeError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
         if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
@@ -66,7 +71,7 @@ def compose(
     name: str | None = None,
     extract: bool = True,
     options: Extraction | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Skill:
     """Combine skills into one that does all at once, offline (paper, Section IV): `compose(left & bottom)`.
 
@@ -84,15 +89,19 @@ def compose(
     extract = extract and algorithm != "naf"
     names = [skill.name for skill in skills]
     name = NAME("name", name or "-and-".join(names)[:64].rstrip("-._"))
+    begin = time.perf_counter()
+    if options.shared_updates:
+        report = partial(on_progress, "sharing") if on_progress else None
+        skills = share_experience(skills, updates=options.shared_updates, seed=options.seed, on_progress=report)
     critic = compose_critic(skills, weights)
     temperature = compose_temperature(skills, weights)
     union = unite_replays(skills) if extract or all(skill.replay is not None for skill in skills) else None
-    begin = time.perf_counter()
     if extract:
         assert union is not None
         agent = _extracting_agent(skills[0], temperature, options)
         size = int(skills[0].action["size"])
-        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=on_progress)
+        report = partial(on_progress, "extracting") if on_progress else None
+        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=report)
         sampler = as_network(policy)
     else:
         sampler = gather_samplers(skills) if algorithm == "sql" else None
@@ -108,7 +117,8 @@ def compose(
             "command": command_line(),
             "created": now(),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
-                           "seed": options.seed, "seconds": round(time.perf_counter() - begin, 2)},
+                           "shared_updates": options.shared_updates, "seed": options.seed,
+                           "seconds": round(time.perf_counter() - begin, 2)},
             "versions": describe_system()["versions"],
         },
         replay=union,

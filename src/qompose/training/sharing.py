@@ -1,0 +1,90 @@
+"""Skills that learn from each other's experience: every critic off-policy on all replays, with its own rewards."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from qompose.agents.sql import SQL, SQLState
+from qompose.nets import QFunction
+from qompose.skill.algebra import as_network, critic_of, samplers_of, unite_replays
+from qompose.skill.artifact import Skill, check_compatible
+from qompose.tasks import TASKS, make_task
+from qompose.tasks.task import Task, relabel
+from qompose.training.logged import CHUNK, learn_from_log
+from qompose.types import QomposeError, Transition
+
+
+def share_experience(
+    skills: Sequence[Skill],
+    *,
+    updates: int = 20_000,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Skill]:
+    """Train every skill further, off-policy, on the union of all replays. No environment is touched.
+
+    A sum of critics is followed where none of the skills alone would go, and a critic knows only what its replay
+    shows. The union holds what the others have seen; the rewards of each skill's own task are computed from the stored
+    observations and actions (the paper reuses the union's states only, Section V-B). The update is that of online
+    training at the skill's temperature, with fresh optimisers; the skills keep their own replays. Raises QomposeError
+    for skills that are not fresh from soft Q-learning, have lost their replay, or whose task is not one of qompose's.
+    """
+    skills = list(skills)
+    check_compatible(skills)
+    tasks = [_task_of(skill) for skill in skills]
+    union = unite_replays(skills)
+    done = [0] * len(skills)
+
+    def learn(index: int) -> Skill:
+        def advanced(count: int) -> None:
+            done[index] = count
+            if on_progress is not None:
+                on_progress(sum(done), updates * len(skills))
+
+        return _learn(skills[index], relabel(tasks[index], union), updates, seed + index, advanced)
+
+    # JAX releases the interpreter while it computes: as many skills at once as there are cores.
+    with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
+        return list(pool.map(learn, range(len(skills))))
+
+
+def _learn(skill: Skill, data: Transition, updates: int, seed: int, advanced: Callable[[int], None]) -> Skill:
+    agent, state = resume_sql(skill, updates)
+    marks = [*range(CHUNK, updates, CHUNK), updates]
+    for count, latest, _ in learn_from_log(agent, data, marks, seed=seed, state=state):
+        state = latest
+        advanced(count)
+    return dataclasses.replace(
+        skill,
+        critic=as_network(state.critic),
+        sampler=as_network(state.sampler),
+        provenance={**skill.provenance, "shared_updates": updates},
+    )
+
+
+def resume_sql(skill: Skill, updates: int) -> tuple[SQL, SQLState]:
+    """The agent and its state as far as the skill holds them, for `updates` more: optimisers and target are fresh."""
+    critic, (sampler,), spec = critic_of(skill), samplers_of(skill), skill.critic.spec
+    assert isinstance(critic, QFunction) and skill.temperature is not None
+    agent = SQL(
+        temperature=skill.temperature, initial_heat=1.0, discount=skill.discount, hidden=tuple(spec["hidden"]),
+        layer_norm=spec["layer_norm"], planned_updates=updates,
+    )  # fmt: skip
+    return agent, agent.start(critic, sampler)
+
+
+def _task_of(skill: Skill) -> Task:
+    """The task whose rewards the skill learned: one of qompose's own, since only they can recompute rewards."""
+    if skill.algorithm != "sql" or skill.critic.spec["kind"] != "critic":
+        kind = "composed" if skill.composition is not None else f"of {skill.algorithm}"
+        raise QomposeError(f"skill {skill.name!r} is {kind}; only single skills of sql learn from shared experience")
+    name = str(skill.task["id"]).removeprefix("qompose:")
+    if name.removesuffix("-v0") not in TASKS:
+        raise QomposeError(
+            f"skill {skill.name!r} learned {name!r}, whose rewards cannot be computed from stored transitions; "
+            "compose without shared experience"
+        )
+    return make_task(name, **skill.task["options"])
