@@ -29,6 +29,9 @@ SKILLS = ("PushLeft", "PushBottom")
 CORNER = "PushBottomLeft"
 BARS = {"PushLeft": 0.10, "PushBottom": 0.06, CORNER: 0.11}
 EPISODES = 100
+# Ways to compose, and how each acts.
+HOW = {"extracted": "sample", "shared": "sample", "direct": "resample"}
+SHARED_UPDATES = 20_000
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,10 @@ def load_pair(folder: Path, seed: int) -> dict[str, qp.Skill]:
     return {task: qp.load(run_folder(folder, task, seed)) for task in SKILLS}
 
 
-def compose_pair(skills: dict[str, qp.Skill], seed: int) -> dict[str, qp.Skill]:
+def compose_pair(skills: dict[str, qp.Skill], how: str, seed: int) -> qp.Skill:
     left, bottom = skills.values()
-    return {
-        "extracted": qp.compose(left & bottom, options=qp.Extraction(seed=seed)),
-        "direct": qp.compose(left & bottom, extract=False),
-    }
+    shared = SHARED_UPDATES if how == "shared" else 0
+    return qp.compose(left & bottom, extract=how != "direct", options=qp.Extraction(seed=seed, shared_updates=shared))
 
 
 def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
@@ -133,27 +134,30 @@ def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
         modes = {mode: figures(skill, task, mode, seed) for mode in ("sample", "best")}
         facts = {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
         rows.append({"task": task, "seed": seed, "how": "trained", **facts, **modes})
-    for how, skill in compose_pair(skills, seed).items():
-        modes = {
-            mode: figures(skill, CORNER, mode, seed)
-            for mode in ("sample" if how == "extracted" else "resample", "best")
-        }
+    for how, mode in HOW.items():
+        skill = compose_pair(skills, how, seed)
+        modes = {mode: figures(skill, CORNER, mode, seed) for mode in (mode, "best")}
         rows.append({"task": CORNER, "seed": seed, "how": how, **modes})
     return rows
 
 
 def measure_times(folder: Path, seeds: int) -> dict[str, Any]:
-    """Seconds of an extraction on all cores and milliseconds per action, with nothing else running."""
-    seconds, milliseconds = [], {}
+    """Seconds of a composition on all cores and milliseconds per action, with nothing else running."""
+    seconds: dict[str, list[float]] = {"extracted": [], "shared": []}
     for seed in range(min(seeds, 3)):
-        skills = load_pair(folder, seed)
-        begin = time.perf_counter()
-        composed = compose_pair(skills, seed)  # the one without extraction takes no time
-        seconds.append(time.perf_counter() - begin)
-        if seed == 0:
-            modes = {"extracted": "sample", "direct": "resample"}
-            milliseconds = {how: milliseconds_per_action(composed[how], mode) for how, mode in modes.items()}
-    return {"extraction_seconds": seconds, "milliseconds_per_action": milliseconds}
+        for how, times in seconds.items():
+            skills = load_pair(folder, seed)
+            begin = time.perf_counter()
+            compose_pair(skills, how, seed)
+            times.append(time.perf_counter() - begin)
+    skills = load_pair(folder, 0)
+    milliseconds = {
+        how: milliseconds_per_action(compose_pair(skills, how, 0), HOW[how]) for how in ("extracted", "direct")
+    }
+    return {
+        "extraction_seconds": seconds["extracted"], "sharing_and_extraction_seconds": seconds["shared"],
+        "milliseconds_per_action": milliseconds,
+    }  # fmt: skip
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,8 +165,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     summary = []
     for task, how, mode in (
         *((task, "trained", mode) for task in SKILLS for mode in ("sample", "best")),
-        (CORNER, "extracted", "sample"), (CORNER, "extracted", "best"), (CORNER, "direct", "resample"),
-        (CORNER, "direct", "best"),
+        *((CORNER, way, mode) for way, acting in HOW.items() for mode in (acting, "best")),
     ):  # fmt: skip
         means = [row[mode]["mean"] for row in rows if row["task"] == task and row["how"] == how]
         summary.append({
