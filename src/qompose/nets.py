@@ -252,12 +252,12 @@ def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
 
 def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
-    for kind, composed in COMPOSED.items():
-        if isinstance(module, composed):
-            fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-            members = [describe(member) for member in fields.pop("members")]
-            numbers = {name: list(value) if name == "weights" else value for name, value in fields.items()}
-            return {"kind": kind, **numbers, "of": members}
+    if isinstance(module, SumQ | OrQ | PreferQ):
+        kind = next(kind for kind, composed in COMPOSED.items() if isinstance(module, composed))
+        fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+        members = [describe(member) for member in fields.pop("members")]
+        numbers = {name: list(value) if name == "weights" else value for name, value in fields.items()}
+        return {"kind": kind, **numbers, "of": members}
     network = module.network
     hidden = [int(bias.shape[0]) for bias in network.biases]
     return {"kind": KINDS[type(module)], "hidden": hidden, "layer_norm": network.layer_norm}

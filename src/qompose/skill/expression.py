@@ -344,7 +344,7 @@ def _share(expression: Expression, share: float, kind: type[_Joined]) -> list[tu
     ]
 
 
-def pursued(expression: Expression) -> list[Expression]:
+def pursued(expression: Expression) -> list[Any]:
     """The skills that somewhere in the expression are not avoided, each once; all of them, if there is none."""
 
     def walk(node: Expression, sign: float) -> list[Expression]:

@@ -230,8 +230,8 @@ def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
     if not all(low < high for low, high in zip(action["low"], action["high"], strict=True)):
         raise QomposeError("action.high: must be above action.low in every component")
     composition = checked["composition"]
-    weights = None if composition is None else composition["weights"]
-    if weights is not None and len(weights) != len(composition["names"]):
+    weights = composition and composition["weights"]
+    if composition and weights and len(weights) != len(composition["names"]):
         raise QomposeError("composition.weights: must be as many as composition.names")
     return checked
 

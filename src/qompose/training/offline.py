@@ -141,8 +141,8 @@ def _choose_temperature(expression: Expression, algorithm: str, given: float | N
     own = compose_temperature(expression)
     if own is not None and own < LOWEST_TEMPERATURE:
         raise QomposeError(
-            f"the temperatures of the skills sum to {own:.3g}, since those avoided count negative; avoid with a smaller "
-            "number, or give one: compose(..., temperature=...), --temperature"
+            f"the temperatures of the skills sum to {own:.3g}, since those avoided count negative; give a smaller "
+            "weight to what is avoided, or a temperature: compose(..., temperature=...)"
         )
     return own
 
