@@ -158,9 +158,8 @@ class _Joined(Expression):
         seen: set[int] = set()
         for term, _ in _share(self, 1.0, type(self)):
             if id(term) in seen:
-                raise QomposeError(
-                    f"{term!r} appears twice in the expression; use a weight, as in 2 * {_bracketed(term)}"
-                )
+                name = _bracketed(term)[:60]
+                raise QomposeError(f"{name} appears twice in the expression; use a weight, as in 2 * {name}")
             seen.add(id(term))
         _check_count(self.leaves)
 
@@ -233,9 +232,7 @@ class Weighted(Expression):
         return "{" + ", ".join(f"{leaf!r}: {weight:.12g}" for weight, leaf in self.terms) + "}"
 
 
-def prefer(
-    high: Expression, low: Expression, *, slack: float, width: float | None = None, strength: float | None = None
-) -> Prefer:
+def prefer(high: Any, low: Any, *, slack: Any, width: Any = None, strength: Any = None) -> Prefer:
     """PREFER, first `high`, then `low`: Q = Q_low + β log σ((Q_high − max_a Q_high + ε)/τ), at the temperature of low.
 
     ε = `slack` is how much of high's value one decision may give up, in reward units: it has no default, since only
