@@ -376,14 +376,14 @@ def test_a_tree_of_every_operator_computes_its_equations(random_network):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("size", [1, 7])
 def test_numpy_and_jax_agree_on_a_tree_of_every_operator(random_network, size):
     network = random_network(NESTED, action_size=size)
     observation = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
     action = np.random.default_rng(1).uniform(-1, 1, (4, 3, size)).astype(np.float32)
     module = from_arrays(NESTED, dict(network.arrays))
-    mine = Critic(network).at(observation)(action)
-    np.testing.assert_allclose(mine, jax.jit(module)(observation, action), rtol=1e-5, atol=1e-5)
+    mine, theirs = Critic(network).at(observation)(action), jax.jit(lambda *both: module(*both))(observation, action)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
     # A value belongs to a state and an action, whatever others are asked for with them.
     alone = [
         Critic(network).at(observation[i : i + 1])(action[i : i + 1, j : j + 1]) for i in range(4) for j in range(3)
