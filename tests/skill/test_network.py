@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qompose.nets import from_arrays
+from qompose.skill import network as networks
 from qompose.skill.network import (
     Actor,
     Critic,
@@ -389,6 +390,15 @@ def test_numpy_and_jax_agree_on_a_tree_of_every_operator(random_network, size):
         Critic(network).at(observation[i : i + 1])(action[i : i + 1, j : j + 1]) for i in range(4) for j in range(3)
     ]
     np.testing.assert_allclose(mine.ravel(), np.ravel(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_a_preference_in_many_states_is_that_in_each(random_network, monkeypatch):
+    network = random_network(PREFER)
+    observation = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    action = np.random.default_rng(1).uniform(-1, 1, (9, 3, 2)).astype(np.float32)
+    at_once = Critic(network).at(observation)(action)
+    monkeypatch.setattr(networks, "ROWS", 64)  # two states at a time
+    np.testing.assert_allclose(Critic(network).at(observation)(action), at_once, rtol=1e-5, atol=1e-5)
 
 
 def test_the_deepest_tree_is_allowed():

@@ -291,7 +291,7 @@ def test_a_preference_puts_high_first_and_keeps_what_low_wants_within_the_slack(
         kept.append(np.mean(top.q(observations, actions)))
     assert skill.name == "right-over-top" and skill.temperature == top.temperature
     # With hardly any slack high decides, with endless slack low does.
-    assert given_up[0] < 0.1 * given_up[1] and kept[1] > kept[0] + top.temperature
+    assert given_up[0] < 0.3 * given_up[1] and kept[1] > kept[0] + top.temperature
 
 
 def test_a_nested_expression_is_extracted_saved_and_composed_again(right, top, tmp_path):

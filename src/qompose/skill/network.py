@@ -31,6 +31,8 @@ MOST_LAYERS = 8
 MOST_UNITS = 4096
 DEEPEST = 8
 MOST_CANDIDATES = 4096
+# Rows of one forward pass among the candidates of a `prefer`: a long list of states must not fill the memory.
+ROWS = 16384
 
 # What may stand in a role: the leaf first, then the nodes above leaves, if there are any. The policy of NAF is the
 # maximum of its critic, so that nothing stands in the other role.
@@ -319,10 +321,15 @@ class _PreferPart(_OrPart):
     def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """w Q(s, ·)."""
         high, low = self._members(observation)
-        actions = np.broadcast_to(self.actions, (len(observation), *self.actions.shape))
-        highest = high(actions).max(axis=-1, keepdims=True)
+        block = max(1, ROWS // len(self.actions))
+        highest = np.concatenate([self._highest(observation[i : i + block]) for i in range(0, len(observation), block)])
         numbers = [self.spec[name] for name in ("slack", "width", "strength")]
         return lambda action: self.weight * prefer_values(high(action), highest, low(action), *numbers)
+
+    def _highest(self, observation: np.ndarray) -> np.ndarray:
+        """max_a Q_high(s, a) among the fixed actions. (batch, obs) -> (batch, 1)"""
+        actions = np.broadcast_to(self.actions, (len(observation), *self.actions.shape))
+        return self.children[0].at(observation)(actions).max(axis=-1, keepdims=True)
 
 
 def _below(arrays: Mapping[str, np.ndarray], prefix: str, spec: dict[str, Any]) -> Network:
