@@ -145,6 +145,8 @@ def test_temperatures_follow_the_operators(left, bottom, make_skill):
 def test_an_or_of_two_temperatures_or_of_none_is_refused_with_advice(left, bottom, make_ddpg, make_skill):
     with pytest.raises(QomposeError, match=r"left \| bottom have temperatures from 0.1 to 0.3, .*compose\(skill, temp"):
         compose_critic(left | bottom)
+    with pytest.raises(QomposeError, match="temperatures from 0.1 to 0.3"):
+        compose_critic(left | replace(bottom, name="left"))
     with pytest.raises(QomposeError, match=r"\| needs a temperature, and these skills have none"):
         compose_critic(make_ddpg("a") | make_ddpg("b"))
     with pytest.raises(QomposeError, match="has temperature 0; avoid less in it"):

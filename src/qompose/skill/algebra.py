@@ -92,8 +92,8 @@ def compose_temperature(expression: Expression) -> float | None:
 
 
 def _common_temperature(expression: Or) -> float:
-    found = {repr(term): compose_temperature(term) for term, _ in alternatives_of(expression)}
-    temperatures = [temperature for temperature in found.values() if temperature is not None]
+    found = [compose_temperature(term) for term, _ in alternatives_of(expression)]
+    temperatures = [temperature for temperature in found if temperature is not None]
     if not temperatures:
         raise QomposeError("| needs a temperature, and these skills have none; compose them with & or prefer")
     low, high = min(temperatures), max(temperatures)
