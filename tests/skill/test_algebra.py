@@ -145,7 +145,7 @@ def test_temperatures_follow_the_operators(left, bottom, make_skill):
 def test_an_or_of_two_temperatures_or_of_none_is_refused_with_advice(left, bottom, make_ddpg, make_skill):
     with pytest.raises(QomposeError, match=r"left \| bottom have temperatures from 0.1 to 0.3, .*compose\(skill, temp"):
         compose_critic(left | bottom)
-    with pytest.raises(QomposeError, match="temperatures from 0.1 to 0.3"):
+    with pytest.raises(QomposeError, match=r"temperatures from 0\.1 to 0\.3"):
         compose_critic(left | replace(bottom, name="left"))
     with pytest.raises(QomposeError, match=r"\| needs a temperature, and these skills have none"):
         compose_critic(make_ddpg("a") | make_ddpg("b"))
