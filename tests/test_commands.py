@@ -208,6 +208,21 @@ def test_composing_prints_the_sum_and_where_it_is(run, tiny_runs):
     assert out == "n: 2 Q[right] + 0.5 Q[top], temperature 0.25, saved in x\n"
 
 
+def test_a_negative_weight_avoids_and_an_operator_of_or_mixes(run, ask, refused, tiny_runs):
+    command = ["compose", *tiny_runs.values(), "--no-extract", "--no-replay"]
+    out = run(*command, "--weights", 1, -0.5)
+    assert out == "right-and-not-top: 1 Q[right] - 0.5 Q[top], temperature 0.05, saved in skills/right-and-not-top\n"
+    message = refused(*command, "--weights", 1, -1, "--output-dir", "x")
+    assert "the temperatures of the skills sum to 0" in message
+    answer = ask(*command, "--weights", 1, -1, "--temperature", 0.2, "--output-dir", "x")
+    assert answer["temperature"] == 0.2 and answer["composition"]["weights"] == [1.0, -1.0]
+    out = run(*command, "--operator", "or")
+    assert out == "right-or-top: right | top, temperature 0.1, saved in skills/right-or-top\n"
+    answer = ask(*command, "--operator", "or", "--weights", 3, 1, "--output-dir", "y")
+    assert answer["composition"]["expression"] == "3*right | top"
+    assert load("y").critic.spec["weights"] == [0.75, 0.25]
+
+
 def test_a_composed_skill_replaces_an_earlier_one_only_if_told_so(run, refused, tiny_runs, fingerprint, tmp_path):
     command = ["compose", *tiny_runs.values(), "--no-extract", "--output-dir", "skill"]
     run(*command, "--name", "first")

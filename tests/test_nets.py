@@ -6,6 +6,8 @@ import pytest
 
 from qompose.nets import (
     Actor,
+    OrQ,
+    PreferQ,
     QFunction,
     Sampler,
     SumQ,
@@ -16,6 +18,7 @@ from qompose.nets import (
     set_observation_scale,
     to_arrays,
 )
+from qompose.soft.compose import spread_actions
 from qompose.types import QomposeError
 
 
@@ -174,6 +177,43 @@ def test_composed_q_is_the_weighted_sum():
     np.testing.assert_allclose(nested(observation, action), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda a, b: OrQ([a, b], (0.3, 0.7), 0.2), lambda a, b: PreferQ([a, b], 0.5, 0.1, 1.0, 16)]
+)
+@pytest.mark.parametrize("shape", [(4,), (4, 5), (4, 1)])
+def test_a_batch_of_states_of_a_composed_q_equals_one_state_at_a_time(make, shape):
+    critic = make(make_critic(0), SumQ([make_critic(1), make_critic(2)], (1.0, -0.5)))
+    observation_key, action_key = jax.random.split(jax.random.key(3))
+    observation, action = jax.random.normal(observation_key, (4, 3)), jax.random.uniform(action_key, (*shape, 2))
+    together, alone = critic(observation, action), jax.vmap(critic)(observation, action)
+    assert together.shape == shape
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_or_and_preference_equal_their_formulas():
+    first, second = make_critic(0), make_critic(1)
+    observation, action = jnp.ones(3), jax.random.uniform(jax.random.key(2), (5, 2), minval=-1.0)
+    q = np.array([first(observation, action), second(observation, action)], np.float64)
+    either = OrQ([first, second], (0.3, 0.7), 0.2)(observation, action)
+    np.testing.assert_allclose(either, 0.2 * np.log(0.3 * np.exp(q[0] / 0.2) + 0.7 * np.exp(q[1] / 0.2)), rtol=1e-5)
+    fixed = jnp.asarray(spread_actions(16, 2), jnp.float32)
+    gap = q[0] - float(jnp.max(first(observation, fixed))) + 0.05
+    expected = q[1] - 1.5 * np.log1p(np.exp(-gap / 0.02))
+    found = PreferQ([first, second], 0.05, 0.02, 1.5, 16)(observation, action)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_preference_has_the_gradient_of_its_formula_with_the_highest_value_held():
+    first, second = make_critic(0), make_critic(1)
+    observation, action = jnp.ones(3), jnp.array([0.3, -0.4])
+    critic = PreferQ([first, second], 0.05, 0.02, 1.5, 16)
+    highest = float(jnp.max(first(observation, jnp.asarray(spread_actions(16, 2), jnp.float32))))
+    closed = jax.nn.sigmoid((highest - first(observation, action) - 0.05) / 0.02)
+    slopes = [jax.grad(lambda a, member=member: member(observation, a))(action) for member in (first, second)]
+    expected = slopes[1] + 1.5 / 0.02 * closed * slopes[0]
+    np.testing.assert_allclose(jax.grad(lambda a: critic(observation, a))(action), expected, rtol=1e-4)
+
+
 def modules():
     return {
         "critic": randomise(make_critic()),
@@ -182,6 +222,8 @@ def modules():
         "actor": randomise(make_actor()),
         "quadratic": randomise(make_quadratic()),
         "sum of quadratics": SumQ([make_quadratic(0), make_quadratic(1)], (0.5, 0.5)),
+        "or": OrQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (1.0, -0.5))], (0.25, 0.75), 0.1),
+        "prefer": PreferQ([make_critic(0), OrQ([make_critic(1), make_critic(2)], (0.5, 0.5), 1.0)], 0.5, 0.1, 1.0, 8),
         "sum": SumQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (0.5, 0.5))], (2.0, -1.0)),
     }
 

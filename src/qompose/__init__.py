@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qompose.evaluation import Evaluation, evaluate
     from qompose.shipped import load
     from qompose.skill.artifact import Skill
+    from qompose.skill.expression import prefer
     from qompose.tasks import make_task
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
@@ -43,6 +44,7 @@ _HOMES = {
     "make_task": "qompose.tasks",
     "Extraction": "qompose.training.offline",
     "compose": "qompose.training.offline",
+    "prefer": "qompose.skill.expression",
     "Training": "qompose.training.online",
     "train": "qompose.training.session",
     "record": "qompose.view.video",
@@ -50,7 +52,7 @@ _HOMES = {
 
 __all__ = [
     "DDPG", "NAF", "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "load", "make_task", "record", "train",
+    "compose", "evaluate", "load", "make_task", "prefer", "record", "train",
 ]  # fmt: skip
 
 _register()

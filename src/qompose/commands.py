@@ -19,6 +19,7 @@ import tyro
 
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
+from qompose.skill.expression import from_weights, title_of
 from qompose.store import parse_json
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
@@ -105,6 +106,8 @@ def compose(
     skills: Paths,
     extraction: Extraction,
     weights: tuple[float, ...] = (),
+    operator: Literal["and", "or"] = "and",
+    temperature: float | None = None,
     output_dir: Path | None = None,
     name: str | None = None,
     extract: bool = True,
@@ -112,12 +115,16 @@ def compose(
     overwrite: Switch = False,
     json: Switch = False,
 ) -> dict[str, Any] | None:
-    """Combine skills into one that does all at once, without an environment.
+    """Combine skills into one that does all at once, or any of them, without an environment.
 
     Args:
         skills: Directories of skills or runs, or names of shipped skills.
         extraction: How the policy is extracted.
-        weights: One weight for each skill, used as given; equal shares unless given.
+        weights: One weight for each skill, equal unless given. With "and" used as given, and a negative one avoids;
+            with "or" relative.
+        operator: Do all at once, or any.
+        temperature: Temperature of the composed policy, in reward units; the one that follows from the skills unless
+            given.
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
@@ -132,13 +139,21 @@ def compose(
     if weights and len(weights) != len(skills):
         raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
     loaded = [load(path) for path in skills]
-    given = dict(zip(loaded, weights or [1.0 / len(loaded)] * len(loaded), strict=True))
-    default = name or "-and-".join(skill.name for skill in loaded)[:64].rstrip("-._")
-    directory = output_dir or Path("skills") / default
+    shares = weights or [1.0 / len(loaded)] * len(loaded)
+    if operator == "or":
+        terms = [weight * skill for weight, skill in zip(weights, loaded, strict=True)] if weights else loaded
+        expression = functools.reduce(lambda one, other: one | other, terms)
+    else:
+        expression = from_weights(dict(zip(loaded, shares, strict=True)))
+    name = name or title_of(expression)[:64].rstrip("-._")
+    directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
     with bars() as shown:
-        skill = offline.compose(given, name=name, extract=extract, options=extraction, on_progress=shown.update)
+        skill = offline.compose(
+            expression, name=name, extract=extract, temperature=temperature, options=extraction,
+            on_progress=shown.update,
+        )  # fmt: skip
     skill.save(directory, replay=replay, overwrite=overwrite)
     answer = {
         "skill": str(directory), "name": skill.name, "temperature": skill.temperature,
@@ -146,7 +161,8 @@ def compose(
     }  # fmt: skip
     if json:
         return answer
-    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in given.items())
+    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in zip(loaded, shares, strict=True))
+    parts = repr(expression) if operator == "or" else parts.replace("+ -", "- ")
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
     print(f"{skill.name}: {parts}{heat}, saved in {directory}")
     return None

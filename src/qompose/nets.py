@@ -1,10 +1,11 @@
 """Networks as equinox modules of one state, and their way to and from the named arrays of a skill.
 
-A composed Q (`SumQ`) is one more Q. The kinds form a closed set; nothing is ever imported by name.
+A composed Q (`SumQ`, `OrQ`, `PreferQ`) is one more Q. The kinds form a closed set; nothing is ever imported by name.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from qompose.soft.compose import combine_values
+from qompose.soft.compose import combine_values, mix_values, prefer_values, spread_actions
 from qompose.soft.quadratic import count_outputs, quadratic, read_form
 from qompose.types import QomposeError
 
@@ -158,7 +159,7 @@ class QuadraticQ(eqx.Module):
 class SumQ(eqx.Module):
     """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
 
-    members: list[QFunction | QuadraticQ | SumQ]
+    members: list[AnyQ]
     weights: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(
@@ -166,6 +167,46 @@ class SumQ(eqx.Module):
     ) -> Float[Array, "*shape"]:
         """Values of any number of actions in one state, or in each state of a batch."""
         return combine_values([member(observation, action) for member in self.members], self.weights)
+
+
+class OrQ(eqx.Module):
+    """Q_or = α log Σ w_i exp(Q_i/α): `mix_values` as one more Q."""
+
+    members: list[AnyQ]
+    weights: tuple[float, ...] = eqx.field(static=True)
+    temperature: float = eqx.field(static=True, converter=float)
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
+        values = [member(observation, action) for member in self.members]
+        return mix_values(values, self.weights, self.temperature)
+
+
+class PreferQ(eqx.Module):
+    """Q_low + β log σ((Q_high − max_a Q_high + ε)/τ): `prefer_values` as one more Q.
+
+    max_a Q_high is the highest among `candidates` fixed actions, so that the value of an action is the same whatever
+    others are asked for with it.
+    """
+
+    members: list[AnyQ]  # high, low
+    slack: float = eqx.field(static=True, converter=float)
+    width: float = eqx.field(static=True, converter=float)
+    strength: float = eqx.field(static=True, converter=float)
+    candidates: int = eqx.field(static=True)
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
+        high, low = (member(observation, action) for member in self.members)
+        batch = observation.shape[:-1]
+        fixed = spread_actions(self.candidates, action.shape[-1]).astype(np.float32)
+        tried = self.members[0](observation, jnp.asarray(np.broadcast_to(fixed, (*batch, *fixed.shape))))
+        highest = lax.stop_gradient(jnp.max(tried, axis=-1)).reshape(*batch, *(1,) * (high.ndim - len(batch)))
+        return prefer_values(high, highest, low, self.slack, self.width, self.strength)
 
 
 class Sampler(eqx.Module):
@@ -190,7 +231,9 @@ class Actor(eqx.Module):
         return jnp.tanh(self.network(observation))
 
 
-Module = QFunction | QuadraticQ | SumQ | Sampler | Actor
+AnyQ = QFunction | QuadraticQ | SumQ | OrQ | PreferQ
+Module = AnyQ | Sampler | Actor
+COMPOSED: dict[str, type] = {"sum": SumQ, "or": OrQ, "prefer": PreferQ}
 KINDS: dict[type, str] = {QFunction: "critic", QuadraticQ: "quadratic", Sampler: "sampler", Actor: "actor"}
 
 
@@ -209,8 +252,12 @@ def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
 
 def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
-    if isinstance(module, SumQ):
-        return {"kind": "sum", "weights": list(module.weights), "of": [describe(member) for member in module.members]}
+    if isinstance(module, SumQ | OrQ | PreferQ):
+        kind = next(kind for kind, composed in COMPOSED.items() if isinstance(module, composed))
+        fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+        members = [describe(member) for member in fields.pop("members")]
+        numbers = {name: list(value) if name == "weights" else value for name, value in fields.items()}
+        return {"kind": kind, **numbers, "of": members}
     network = module.network
     hidden = [int(bias.shape[0]) for bias in network.biases]
     return {"kind": KINDS[type(module)], "hidden": hidden, "layer_norm": network.layer_norm}
@@ -218,7 +265,7 @@ def describe(module: Module) -> dict[str, Any]:
 
 def to_arrays(module: Module) -> dict[str, np.ndarray]:
     """The module's numbers under the names of a skill's file."""
-    if isinstance(module, SumQ):
+    if isinstance(module, SumQ | OrQ | PreferQ):
         parts = enumerate(to_arrays(member) for member in module.members)
         return {f"{index}/{name}": array for index, part in parts for name, array in part.items()}
     network = module.network
@@ -242,15 +289,19 @@ def to_arrays(module: Module) -> dict[str, np.ndarray]:
 def from_arrays(specification: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Rebuild the module that `describe` and `to_arrays` took apart."""
     kind = specification["kind"]
-    if kind == "sum":
+    if kind in COMPOSED:
         members = []
         for index, child in enumerate(specification["of"]):
             prefix = f"{index}/"
             part = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
             members.append(from_arrays(child, part))
-        return SumQ(members=members, weights=tuple(float(weight) for weight in specification["weights"]))
+        numbers: dict[str, Any] = {name: value for name, value in specification.items() if name not in ("kind", "of")}
+        if "weights" in numbers:
+            numbers["weights"] = tuple(float(weight) for weight in numbers["weights"])
+        return COMPOSED[kind](members=members, **numbers)
     if kind not in KINDS.values():
-        raise QomposeError(f"network kind {kind!r} is unknown; this version knows {', '.join(KINDS.values())} and sum")
+        known = ", ".join([*KINDS.values(), *COMPOSED])
+        raise QomposeError(f"network kind {kind!r} is unknown; this version knows {known}")
     depth = len(specification["hidden"])
     array = {name: jnp.asarray(value) for name, value in arrays.items()}
     network = Perceptron(

@@ -22,6 +22,11 @@ CRITIC = {"kind": "critic", "hidden": [8, 6], "layer_norm": True}
 SAMPLER = {"kind": "sampler", "hidden": [8, 6], "layer_norm": False}
 SUM = {"kind": "sum", "weights": [0.5, 0.5], "of": [CRITIC, CRITIC]}
 CANDIDATES = {"kind": "candidates", "of": [SAMPLER, SAMPLER]}
+OR = {"kind": "or", "weights": [0.25, 0.75], "temperature": 0.1, "of": [CRITIC, CRITIC]}
+NESTED = {
+    "kind": "prefer", "slack": 0.5, "width": 0.1, "strength": 1.0, "candidates": 8,
+    "of": [{"kind": "sum", "weights": [1.0, -0.5], "of": [CRITIC, OR]}, CRITIC],
+}  # fmt: skip
 QUADRATIC = {"kind": "quadratic", "hidden": [8, 6], "layer_norm": True}
 QUADRATICS = {"kind": "sum", "weights": [0.5, 0.5], "of": [QUADRATIC, QUADRATIC]}
 OBSERVATION = np.array([0.1, -0.2, 0.3, 0.4])
@@ -63,7 +68,9 @@ def saved(make_skill, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kinds", [{}, {"critic": SUM, "sampler": CANDIDATES}, {"transitions": 0}], ids=["leaf", "composed", "stripped"]
+    "kinds",
+    [{}, {"critic": SUM, "sampler": CANDIDATES}, {"critic": NESTED, "sampler": CANDIDATES}, {"transitions": 0}],
+    ids=["leaf", "composed", "nested", "stripped"],
 )
 def test_a_skill_comes_back_bit_for_bit(make_skill, tmp_path, kinds):
     skill = make_skill(**kinds)
@@ -147,8 +154,9 @@ def test_thinned_data_is_evenly_spaced_and_the_policy_the_same(make_skill):
         dataclasses.replace(skill, replay=None).thin(5)
 
 
-def test_composition_and_every_optional_field_are_kept(make_skill, tmp_path):
-    composition = {"expression": "2*left & bottom", "weights": [2 / 3, 1 / 3], "names": ["left", "bottom"]}
+@pytest.mark.parametrize("weights", [[2 / 3, 1 / 3], [1.0, -0.5], None])
+def test_composition_and_every_optional_field_are_kept(make_skill, tmp_path, weights):
+    composition = {"expression": "2*left & bottom", "weights": weights, "names": ["left", "bottom"]}
     skill = make_skill(
         composition=composition, control_period=None, horizon=None, observation={"size": 4, "names": None}
     )
@@ -382,7 +390,10 @@ def setter(*path, to):
         (["estimator", "smoothing"], 0.0, r"estimator\.smoothing"),
         (["composition"], {}, r"composition\.expression: is missing"),
         (["composition"], {"expression": "a", "weights": [1.0], "names": []}, r"composition\.names"),
-        (["composition"], {"expression": "a", "weights": [-1.0], "names": ["a"]}, r"composition\.weights\[0\]"),
+        (["composition"], {"expression": "a", "weights": [0.0], "names": ["a"]}, r"composition\.weights\[0\]"),
+        (["composition"], {"expression": "a", "weights": [-1e10], "names": ["a"]}, r"composition\.weights\[0\]"),
+        (["composition"], {"expression": "a", "weights": [True], "names": ["a"]}, r"composition\.weights\[0\]"),
+        (["composition"], {"expression": "a", "weights": [], "names": ["a"]}, r"composition\.weights"),
         (["composition"], {"expression": "a", "weights": [1.0], "names": ["A/b"]}, r"composition\.names\[0\]"),
         (["provenance"], None, "provenance"),
         (["provenance", "a"], {"b": {"c": {"d": {"e": 1}}}}, r"provenance\.a"),
@@ -515,6 +526,7 @@ def test_two_thousand_mutated_skills_load_or_are_refused_in_one_line(make_skill,
     originals = [
         make_skill(transitions=3).save(tmp_path / "leaf"),
         make_skill(transitions=3, critic=SUM, sampler=CANDIDATES).save(tmp_path / "composed"),
+        make_skill(transitions=3, critic=NESTED).save(tmp_path / "nested"),
         make_ddpg(transitions=3).save(tmp_path / "ddpg"),
         make_naf(transitions=3, critic=QUADRATICS).save(tmp_path / "naf"),
     ]

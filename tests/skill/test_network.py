@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qompose.nets import from_arrays
+from qompose.skill import network as networks
 from qompose.skill.network import (
     Actor,
     Critic,
@@ -14,6 +15,7 @@ from qompose.skill.network import (
     expected_arrays,
     leaves_of,
 )
+from qompose.soft.compose import spread_actions
 from qompose.types import QomposeError
 
 CRITIC = {"kind": "critic", "hidden": [8, 6], "layer_norm": True}
@@ -194,6 +196,15 @@ def test_numpy_and_jax_agree_on_the_kinds_of_ddpg_and_naf(random_network, size):
         (QUADRATIC, "critic", "sql", "critic.kind: must be one of critic, sum"),
         (QUADRATIC, "critic", "ddpg", "critic.kind"),
         (CRITIC, "critic", "naf", "critic.kind: must be one of quadratic, sum"),
+        ({"kind": "or"}, "critic", "ddpg", "critic.kind: must be one of critic, sum, prefer, not 'or'"),
+        ({"kind": "or"}, "critic", "naf", "critic.kind: must be one of quadratic, sum, not 'or'"),
+        ({"kind": "prefer"}, "critic", "naf", "critic.kind: must be one of quadratic, sum, not 'prefer'"),
+        (
+            {"kind": "sum", "weights": [1.0, -0.1], "of": [QUADRATIC, QUADRATIC]},
+            "critic",
+            "naf",
+            r"critic.weights: a weight must be a number from 1e-9 to 1e9, not -0.1",
+        ),
         ({"kind": "sum", "weights": [1.0, 1.0], "of": [QUADRATIC, CRITIC]}, "critic", "naf", r"critic.of\[1\].kind"),
         (ACTOR, "sampler", "naf", "sampler: must be null, .*; naf acts by its critic alone"),
         (None, "sampler", "ddpg", "sampler: must be an object"),
@@ -262,7 +273,11 @@ def nested(depth):
         ({"kind": "sum", "weights": [1.0], "of": CRITIC}, r"critic\.of"),
         ({"kind": "sum", "weights": [], "of": []}, r"critic\.of"),
         ({"kind": "sum", "weights": [1.0, 1.0], "of": [CRITIC]}, r"critic\.weights"),
-        ({"kind": "sum", "weights": [-1.0], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [0.0], "of": [CRITIC]}, r"critic\.weights: .*of either sign, not 0"),
+        ({"kind": "sum", "weights": [-1e-10], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [-1e10], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [float("nan")], "of": [CRITIC]}, r"critic\.weights"),
+        ({"kind": "sum", "weights": [1.0], "of": [CRITIC], "temperature": 1.0}, r"critic\.'temperature'"),
         ({"kind": "sum", "weights": [True], "of": [CRITIC]}, r"critic\.weights"),
         ({"kind": "sum", "weights": [1e300], "of": [CRITIC]}, r"critic\.weights"),
         ({"kind": "sum", "weights": [1.0], "of": [SAMPLER]}, r"critic\.of\[0\]\.kind"),
@@ -282,6 +297,108 @@ def nested(depth):
 def test_a_tree_outside_the_schema_is_refused(spec, field):
     with pytest.raises(QomposeError, match=field):
         check_spec(spec, "critic", "sql")
+
+
+OR = {"kind": "or", "weights": [0.25, 0.75], "temperature": 0.1, "of": [CRITIC, CRITIC]}
+PREFER = {"kind": "prefer", "slack": 0.5, "width": 0.1, "strength": 1.0, "candidates": 32, "of": [CRITIC, CRITIC]}
+NESTED = {
+    "kind": "sum",
+    "weights": [0.5, -0.7, 2.0],
+    "of": [CRITIC, {**OR, "of": [PREFER, CRITIC]}, {**PREFER, "of": [OR, OR]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "field"),
+    [
+        (OR, {"weights": [0.5, 0.6]}, r"critic\.weights: must sum to one, not 1\.1"),
+        (OR, {"weights": [-0.5, 1.5]}, r"critic\.weights: a weight must be"),
+        (OR, {"weights": [1.0]}, r"critic\.weights"),
+        (OR, {"weights": [float("nan"), 1.0]}, r"critic\.weights"),
+        (OR, {"weights": None}, r"critic\.weights"),
+        (OR, {"temperature": 0}, r"critic\.temperature: must be a number from 1e-08 to 1e\+08, not 0"),
+        (OR, {"temperature": -0.1}, r"critic\.temperature"),
+        (OR, {"temperature": True}, r"critic\.temperature"),
+        (OR, {"temperature": 10**400}, r"critic\.temperature"),
+        (OR, {"slack": 0.5}, r"critic\.'slack': does not belong to kind or"),
+        (OR, {"of": [CRITIC, SAMPLER]}, r"critic\.of\[1\]\.kind"),
+        (PREFER, {"slack": 0.0}, r"critic\.slack"),
+        (PREFER, {"slack": float("inf")}, r"critic\.slack"),
+        (PREFER, {"width": -1.0}, r"critic\.width"),
+        (PREFER, {"strength": "1"}, r"critic\.strength"),
+        (PREFER, {"candidates": 0}, r"critic\.candidates: must be an integer from 1 to 4096, not 0"),
+        (PREFER, {"candidates": 10**9}, r"critic\.candidates"),
+        (PREFER, {"candidates": 32.0}, r"critic\.candidates"),
+        (PREFER, {"candidates": True}, r"critic\.candidates"),
+        (PREFER, {"of": [CRITIC]}, r"critic\.of: must be 2 networks"),
+        (PREFER, {"of": [CRITIC] * 3}, r"critic\.of: must be 2 networks"),
+        (PREFER, {"weights": [0.5, 0.5]}, r"critic\.'weights': does not belong to kind prefer"),
+    ],
+)
+def test_an_or_and_a_preference_outside_the_schema_are_refused(spec, change, field):
+    check_spec(spec, "critic", "sql")
+    with pytest.raises(QomposeError, match=field):
+        check_spec({**spec, **change}, "critic", "sql")
+
+
+@pytest.mark.parametrize("spec", [OR, PREFER], ids=["or", "prefer"])
+def test_every_field_of_an_or_and_a_preference_is_required(spec):
+    for name in spec:
+        with pytest.raises(QomposeError, match=name):
+            check_spec({key: value for key, value in spec.items() if key != name}, "critic", "sql")
+
+
+def test_ddpg_may_avoid_and_prefer():
+    check_spec({"kind": "sum", "weights": [1.0, -0.5], "of": [CRITIC, PREFER]}, "critic", "ddpg")
+
+
+def test_a_tree_of_every_operator_computes_its_equations(random_network):
+    check_spec(NESTED, "critic", "sql")
+    network = random_network(NESTED)
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((3, 4)), rng.uniform(-1, 1, (3, 5, 2))
+
+    def value(spec, prefix, o, a):
+        if spec["kind"] == "critic":
+            return plain(spec, wide(network.arrays, prefix), o, a)
+        children = [(child, f"{prefix}{index}/") for index, child in enumerate(spec["of"])]
+        each = [value(*child, o, a) for child in children]
+        if spec["kind"] == "sum":
+            return np.dot(spec["weights"], each)
+        if spec["kind"] == "or":
+            return spec["temperature"] * np.log(np.dot(spec["weights"], np.exp(np.array(each) / spec["temperature"])))
+        highest = max(value(*children[0], o, other) for other in spread_actions(spec["candidates"], 2))
+        gap = (each[0] - highest + spec["slack"]) / spec["width"]
+        return each[1] - spec["strength"] * np.log1p(np.exp(-gap))
+
+    found = Critic(network).at(observation.astype(np.float32))(action.astype(np.float32))
+    expected = [[value(NESTED, "", o, a) for a in some] for o, some in zip(observation, action, strict=True)]
+    assert found.dtype == np.float32 and found.shape == (3, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_numpy_and_jax_agree_on_a_tree_of_every_operator(random_network, size):
+    network = random_network(NESTED, action_size=size)
+    observation = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    action = np.random.default_rng(1).uniform(-1, 1, (4, 3, size)).astype(np.float32)
+    module = from_arrays(NESTED, dict(network.arrays))
+    mine, theirs = Critic(network).at(observation)(action), jax.jit(lambda *both: module(*both))(observation, action)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+    # A value belongs to a state and an action, whatever others are asked for with them.
+    alone = [
+        Critic(network).at(observation[i : i + 1])(action[i : i + 1, j : j + 1]) for i in range(4) for j in range(3)
+    ]
+    np.testing.assert_allclose(mine.ravel(), np.ravel(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_a_preference_in_many_states_is_that_in_each(random_network, monkeypatch):
+    network = random_network(PREFER)
+    observation = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    action = np.random.default_rng(1).uniform(-1, 1, (9, 3, 2)).astype(np.float32)
+    at_once = Critic(network).at(observation)(action)
+    monkeypatch.setattr(networks, "ROWS", 64)  # two states at a time
+    np.testing.assert_allclose(Critic(network).at(observation)(action), at_once, rtol=1e-5, atol=1e-5)
 
 
 def test_the_deepest_tree_is_allowed():

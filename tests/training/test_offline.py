@@ -13,6 +13,7 @@ from qompose.envs.lockstep import Lockstep
 from qompose.nets import Sampler, init_perceptron
 from qompose.skill.algebra import critic_of, samplers_of
 from qompose.skill.artifact import Skill
+from qompose.skill.expression import prefer
 from qompose.skill.network import Network
 from qompose.training import offline
 from qompose.training.export import describe_skill, export_skill
@@ -224,6 +225,93 @@ def test_numbers_that_cannot_be_meant_are_refused(change):
     assert "\n" not in str(caught.value)
 
 
+# ------------------------------------------------------------------------------------------------- AVOID, OR, PREFER
+
+
+def test_what_is_avoided_is_subtracted_cools_and_proposes_no_actions(right, top):
+    skill = compose(right & ~(0.4 * top), extract=False)
+    observations, actions = some_inputs(skill)
+    assert close(skill.q(observations, actions), right.q(observations, actions) - 0.4 * top.q(observations, actions))
+    assert skill.temperature == pytest.approx(right.temperature - 0.4 * top.temperature)
+    assert skill.name == "right-and-not-top"
+    assert skill.composition == {
+        "expression": "right & ~(0.4*top)", "weights": [1.0, -0.4], "names": ["right", "top"],
+    }  # fmt: skip
+    assert skill.sampler.spec["of"] == [right.sampler.spec]
+    assert len(skill.replay.reward) == len(right.replay.reward) + len(top.replay.reward)
+    by_name = compose({right: 1.0, top: -0.4}, extract=False)
+    assert by_name.critic.spec == skill.critic.spec and by_name.temperature == skill.temperature
+
+
+@pytest.mark.parametrize("number", [1.0, 1.5])
+def test_avoiding_too_much_leaves_no_temperature_and_one_may_be_given(right, top, number):
+    with pytest.raises(QomposeError, match=r"sum to -?0(\.05)?, .*compose\(\.\.\., temperature=") as caught:
+        compose(right & ~(number * top), extract=False)
+    assert "\n" not in str(caught.value)
+    assert compose(right & ~(number * top), extract=False, temperature=0.3).temperature == 0.3
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf"), 1e-12])
+def test_a_temperature_that_is_not_positive_is_refused(right, top, temperature):
+    with pytest.raises(QomposeError, match=r"temperature is .* it must be"):
+        compose(right & top, extract=False, temperature=temperature)
+
+
+def test_one_skill_may_be_given_another_temperature_and_so_fit_into_an_or(right, top):
+    cool = compose(right, extract=False, temperature=0.05)
+    observations, actions = some_inputs(right)
+    assert np.array_equal(cool.q(observations, actions), right.q(observations, actions))
+    with pytest.raises(QomposeError, match=r"temperatures from 0\.05 to 0\.1, and \| needs one"):
+        compose(cool | top, extract=False)
+    assert compose(cool | replace(top, temperature=0.05), extract=False).temperature == 0.05
+
+
+def test_an_or_is_the_mixture_is_saved_and_has_no_linear_weights(right, top, tmp_path):
+    skill = compose(right | 3 * top, extract=False)
+    observations, actions = some_inputs(skill)
+    first, second = (part.q(observations, actions).astype(np.float64) for part in (right, top))
+    highest = np.maximum(first, second)
+    mixture = 0.25 * np.exp((first - highest) / 0.1) + 0.75 * np.exp((second - highest) / 0.1)
+    assert close(skill.q(observations, actions), highest + 0.1 * np.log(mixture))
+    assert (skill.temperature, skill.name) == (0.1, "right-or-top")
+    assert skill.composition == {"expression": "right | 3*top", "weights": None, "names": ["right", "top"]}
+    again = Skill.load(skill.save(tmp_path / "s"))
+    assert again.critic.spec == skill.critic.spec and again.composition == skill.composition
+    assert np.array_equal(again.q(observations, actions), skill.q(observations, actions))
+
+
+def test_a_preference_puts_high_first_and_keeps_what_low_wants_within_the_slack(right, top):
+    observations, _ = some_inputs(right)
+    given_up, kept = [], []
+    for slack in (0.05, 1e6):
+        skill = compose(prefer(right, top, slack=slack), extract=False)
+        actions = skill.act(observations, "best", np.random.default_rng(0))
+        best = right.q(observations, right.act(observations, "best", np.random.default_rng(0)))
+        given_up.append(np.mean(best - right.q(observations, actions)))
+        kept.append(np.mean(top.q(observations, actions)))
+    assert skill.name == "right-over-top" and skill.temperature == top.temperature
+    # With hardly any slack high decides, with endless slack low does.
+    assert given_up[0] < 0.3 * given_up[1] and kept[1] > kept[0] + top.temperature
+
+
+def test_a_nested_expression_is_extracted_saved_and_composed_again(right, top, tmp_path):
+    third = replace(right, name="third")
+    expression = (right | top) & prefer(top, right & ~(0.5 * third), slack=0.5)
+    skill = compose(expression, options=replace(QUICK, steps=100))
+    assert skill.sampler.spec["kind"] == "sampler" and skill.composition["names"] == ["right", "top", "third"]
+    assert skill.temperature == pytest.approx(0.5 * 0.1 + 0.5 * 0.05) and len(skill.replay.reward) == 1800
+    again = Skill.load(skill.save(tmp_path / "s"))
+    observations, actions = some_inputs(skill)
+    in_jax = jax.jit(lambda *both: critic_of(again)(*both))(observations, actions[:, None, :])[:, 0]
+    assert close(np.asarray(in_jax), skill.q(observations, actions))
+    uniform = np.random.default_rng(0).uniform(-1, 1, (len(skill.replay.reward), 2)).astype(np.float32)
+    states = skill.replay.observation
+    drawn = skill.q(states, skill.act(states, rng=np.random.default_rng(1)))
+    assert drawn.mean() > skill.q(states, uniform).mean() + skill.temperature
+    whole = compose(again & top, extract=False)
+    assert whole.critic.spec["of"][0] == skill.critic.spec and whole.composition["weights"] == [0.5, 0.5]
+
+
 # ------------------------------------------------------------------------------------------------------- DDPG and NAF
 
 
@@ -287,6 +375,34 @@ def test_extraction_is_the_policy_step_of_online_training(ddpg_pair, monkeypatch
 def test_ddpg_without_extraction_is_refused(ddpg_pair):
     with pytest.raises(QomposeError, match="skills of ddpg act by an actor only: compose them with extraction"):
         compose(ddpg_pair[0] & ddpg_pair[1], extract=False)
+
+
+def test_ddpg_avoids_and_prefers(ddpg_pair):
+    first, second = ddpg_pair
+    skill = compose(prefer(first, first & ~second, slack=0.5), options=replace(QUICK, steps=100))
+    assert skill.critic.spec["kind"] == "prefer" and skill.composition["names"] == ["a", "b"]
+    observations, actions = some_inputs(skill, 200)
+    low = first.q(observations, actions) - second.q(observations, actions)
+    assert np.all(skill.q(observations, actions) <= low + 1e-3 * np.abs(low))
+    uniform = skill.q(observations, actions).mean()
+    assert skill.q(observations, skill.act(observations)).mean() > uniform
+
+
+def test_ddpg_has_no_or_and_no_temperature(ddpg_pair):
+    first, second = ddpg_pair
+    with pytest.raises(QomposeError, match=r"\| needs a temperature, and these skills have none"):
+        compose(first | second, options=QUICK)
+    with pytest.raises(QomposeError, match="skills of ddpg have no temperature; leave it out"):
+        compose(first & second, options=QUICK, temperature=0.1)
+
+
+def test_naf_composes_by_positive_sums_only(naf_pair):
+    first, second = naf_pair
+    for form in (first & ~second, {first: 1.0, second: -0.1}, first | second, prefer(first, second, slack=0.5)):
+        with pytest.raises(QomposeError, match="skills of naf compose by & with positive weights only"):
+            compose(form)
+    with pytest.raises(QomposeError, match="skills of naf have no temperature"):
+        compose(first & second, temperature=0.1)
 
 
 def test_naf_composes_in_closed_form(naf_pair, tmp_path):

@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from qompose.nets import Module, QFunction, QuadraticQ, Sampler, SumQ, describe, from_arrays, to_arrays
+from qompose.nets import AnyQ, Module, OrQ, PreferQ, Sampler, SumQ, describe, from_arrays, to_arrays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.skill.expression import Expression, from_weights, weights_of
+from qompose.skill.expression import Expression, Or, Prefer, alternatives_of, from_weights, weights_of
 from qompose.skill.network import Network
 from qompose.soft.compose import combine_temperatures
+from qompose.store import show
 from qompose.types import QomposeError, Transition
+
+# Fixed actions among which `prefer` looks for the best of high: half of what an acting skill looks at itself.
+CANDIDATES = 128
+# Below this a temperature is taken for zero: the least that a manifest may hold.
+LOWEST_TEMPERATURE = 1e-8
 
 
 def linear_form(expression: Expression | Mapping[Skill, float]) -> tuple[list[Skill], list[float]]:
@@ -20,12 +26,22 @@ def linear_form(expression: Expression | Mapping[Skill, float]) -> tuple[list[Sk
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
     pairs = weights_of(expression)
+    for term, _ in pairs:
+        if isinstance(term, Or | Prefer):
+            raise QomposeError(f"{show(term)} is no weighted sum of skills, and only that is meant here")
     skills = [skill for skill, _ in pairs]
     check_compatible(skills)
     return skills, [weight for _, weight in pairs]
 
 
-def critic_of(skill: Skill) -> QFunction | QuadraticQ | SumQ:
+def skills_of(expression: Expression) -> list[Skill]:
+    """The skills of an expression, each once; raises QomposeError if they cannot be composed."""
+    skills: list[Any] = list(dict.fromkeys(expression.leaves))
+    check_compatible(skills)
+    return skills
+
+
+def critic_of(skill: Skill) -> AnyQ:
     """A skill's Q as a JAX module."""
     return from_arrays(skill.critic.spec, dict(skill.critic.arrays))
 
@@ -43,15 +59,52 @@ def samplers_of(skill: Skill) -> list[Sampler]:
     ]  # fmt: skip
 
 
-def compose_critic(skills: Sequence[Skill], weights: Sequence[float]) -> SumQ:
-    """Q_Σ = Σ w_i Q_i (paper, eq 6) as one more Q."""
-    return SumQ(members=[critic_of(skill) for skill in skills], weights=tuple(weights))
+def compose_critic(expression: Expression) -> AnyQ:
+    """The whole expression as one more Q. The skills must fit together: `skills_of`."""
+    if isinstance(expression, Skill):
+        return critic_of(expression)
+    if isinstance(expression, Or):
+        pairs = alternatives_of(expression)
+        members, weights = [compose_critic(term) for term, _ in pairs], tuple(weight for _, weight in pairs)
+        return OrQ(members, weights, temperature=_common_temperature(expression))
+    if isinstance(expression, Prefer):
+        members = [compose_critic(expression.high), compose_critic(expression.low)]
+        return PreferQ(members, expression.slack, expression.width, expression.strength, CANDIDATES)
+    pairs = weights_of(expression)
+    return SumQ([compose_critic(term) for term, _ in pairs], tuple(weight for _, weight in pairs))
 
 
-def compose_temperature(skills: Sequence[Skill], weights: Sequence[float]) -> float | None:
-    """α = Σ w_i α_i, the temperature of the composed policy; None where the skills have none."""
-    temperatures = [skill.temperature for skill in skills if skill.temperature is not None]
-    return combine_temperatures(temperatures, weights) if temperatures else None
+def compose_temperature(expression: Expression) -> float | None:
+    """The temperature that belongs to an expression; None where the skills have none.
+
+    `&`: Σ w_i α_i, which `~` can make zero or negative. `|`: that of its terms, which must agree. `prefer`: that of
+    low, whose Q stands in it with weight one.
+    """
+    if isinstance(expression, Skill):
+        return expression.temperature
+    if isinstance(expression, Or):
+        return _common_temperature(expression)
+    if isinstance(expression, Prefer):
+        return compose_temperature(expression.low)
+    pairs = [(compose_temperature(term), weight) for term, weight in weights_of(expression)]
+    known = [(temperature, weight) for temperature, weight in pairs if temperature is not None]
+    return combine_temperatures(*zip(*known, strict=True)) if known else None
+
+
+def _common_temperature(expression: Or) -> float:
+    found = [compose_temperature(term) for term, _ in alternatives_of(expression)]
+    temperatures = [temperature for temperature in found if temperature is not None]
+    if not temperatures:
+        raise QomposeError("| needs a temperature, and these skills have none; compose them with & or prefer")
+    low, high = min(temperatures), max(temperatures)
+    if not low >= LOWEST_TEMPERATURE:
+        raise QomposeError(f"a term of {show(expression)} has temperature {low:g}; avoid less in it")
+    if high - low > 1e-6 * high:
+        raise QomposeError(
+            f"the terms of {show(expression)} have temperatures from {low:g} to {high:g}, and | needs one; give "
+            "each the same first: compose(skill, temperature=...)"
+        )
+    return temperatures[0]
 
 
 def as_network(module: Module) -> Network:

@@ -39,7 +39,8 @@ class Skill(Expression):
     `observation` {size, names or None} · `action` {size, low, high}: real limits, to which [-1, 1] is rescaled ·
     `control_period` seconds or None · `horizon` steps or None · `terminates`: the task has terminal states ·
     `task` {id, options} · `estimator` {proposal, particles, centres, smoothing}: how V is estimated · `composition`
-    None or {expression, weights, names} · `provenance`: words for people · `replay` None or float32 arrays.
+    None or {expression, weights, names}, weights None unless the expression is a weighted sum of skills · `provenance`:
+    words for people · `replay` None or float32 arrays.
     Raises QomposeError naming the field that is wrong.
     """
 

@@ -55,6 +55,13 @@ def number(low: float, high: float, strict: bool = False) -> Check:
     return check
 
 
+def weight(field: str, value: Any) -> float:
+    """A number of either sign whose size is from 1e-9 to 1e9."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-9 <= abs(value) <= 1e9:
+        raise _refuse(field, "a number from 1e-9 to 1e9, of either sign", value)
+    return float(value)
+
+
 def text(limit: int, pattern: str = "") -> Check:
     """A printable string of at most `limit` characters, all of it matching `pattern`."""
 
@@ -186,7 +193,7 @@ FIELDS: dict[str, Check] = {
     "composition": optional(
         record(
             expression=text(8192),
-            weights=sequence(number(1e-9, 1e9), 1, MOST_LEAVES),
+            weights=optional(sequence(weight, 1, MOST_LEAVES)),
             names=sequence(NAME, 1, MOST_LEAVES),
         )
     ),
@@ -223,7 +230,8 @@ def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
     if not all(low < high for low, high in zip(action["low"], action["high"], strict=True)):
         raise QomposeError("action.high: must be above action.low in every component")
     composition = checked["composition"]
-    if composition is not None and len(composition["weights"]) != len(composition["names"]):
+    weights = composition and composition["weights"]
+    if composition and weights and len(weights) != len(composition["names"]):
         raise QomposeError("composition.weights: must be as many as composition.names")
     return checked
 

@@ -8,8 +8,9 @@ A leaf is a perceptron of the observation o and, in a critic and a sampler, of a
     quadratic: y = V, μ, L as `soft.quadratic` reads them; Q = offset + scale · (V − ½ |Lᵀ(a − μ)|²), a = μ
 
 LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
-`sum` is Σ w_i Q_i over critics or quadratics; `candidates` draws from several samplers in turn. The arrays of child i
-are `i/NAME`. Which kinds a skill holds follows from its algorithm: `KINDS`.
+`sum` is Σ w_i Q_i over critics or quadratics; `candidates` draws from several samplers in turn. `or` and `prefer` are
+what `soft.compose` says, max_a Q_high the highest among so many fixed actions. The arrays of child i are `i/NAME`.
+Which kinds a skill holds follows from its algorithm: `KINDS`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qompose.skill.expression import MOST_LEAVES
+from qompose.soft.compose import mix_values, prefer_values, spread_actions
 from qompose.soft.quadratic import combine_forms, count_outputs, maximise_in_box, quadratic, read_form
 from qompose.store import show
 from qompose.types import QomposeError
@@ -28,14 +30,27 @@ NORM_EPSILON = 1e-5
 MOST_LAYERS = 8
 MOST_UNITS = 4096
 DEEPEST = 8
+MOST_CANDIDATES = 4096
+# Rows of one forward pass among the candidates of a `prefer`: a long list of states must not fill the memory.
+ROWS = 16384
 
-# What may stand in a role: the leaf first, then the node above leaves, if there is one. The policy of NAF is the
+# What may stand in a role: the leaf first, then the nodes above leaves, if there are any. The policy of NAF is the
 # maximum of its critic, so that nothing stands in the other role.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sql": {"critic": ("critic", "sum"), "sampler": ("sampler", "candidates")},
-    "ddpg": {"critic": ("critic", "sum"), "sampler": ("actor",)},
+    "sql": {"critic": ("critic", "sum", "or", "prefer"), "sampler": ("sampler", "candidates")},
+    "ddpg": {"critic": ("critic", "sum", "prefer"), "sampler": ("actor",)},
     "naf": {"critic": ("quadratic", "sum"), "sampler": ()},
 }
+
+# The fields of a node beside its kind and its children, and the range of each number.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "sum": ("weights",),
+    "or": ("weights", "temperature"),
+    "prefer": ("slack", "width", "strength", "candidates"),
+}
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (1e-8, 1e8), "slack": (1e-9, 1e9), "width": (1e-9, 1e9), "strength": (1e-9, 1e9),
+}  # fmt: skip
 
 
 class Network(NamedTuple):
@@ -67,7 +82,7 @@ def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> in
     if kind not in kinds:
         raise QomposeError(f"{field}.kind: must be one of {', '.join(kinds)}, not {show(kind)}")
     leaf = kind == kinds[0]
-    wanted = {"kind", "hidden", "layer_norm"} if leaf else {"kind", "of"} | ({"weights"} if kind == "sum" else set())
+    wanted = ("kind", "hidden", "layer_norm") if leaf else ("kind", "of", *FIELDS.get(kind, ()))
     for name in spec:
         if name not in wanted:
             raise QomposeError(f"{field}.{show(name)}: does not belong to kind {kind}; remove it")
@@ -82,8 +97,7 @@ def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> in
     children = spec["of"]
     if not isinstance(children, list) or not 1 <= len(children) <= MOST_LEAVES:
         raise QomposeError(f"{field}.of: must be a list of 1 to {MOST_LEAVES} networks")
-    if kind == "sum":
-        _check_weights(spec["weights"], len(children), f"{field}.weights")
+    _check_numbers(spec, kind, signed=kinds[0] != "quadratic", field=field)
     return sum(_check_node(child, kinds, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
 
 
@@ -97,12 +111,32 @@ def _check_leaf(spec: dict[str, Any], field: str) -> None:
         raise QomposeError(f"{field}.layer_norm: must be true or false, not {show(spec['layer_norm'])}")
 
 
-def _check_weights(weights: Any, count: int, field: str) -> None:
+def _check_numbers(spec: dict[str, Any], kind: str, signed: bool, field: str) -> None:
+    if "weights" in spec:
+        _check_weights(spec["weights"], len(spec["of"]), signed and kind == "sum", f"{field}.weights")
+    if kind == "or" and not abs(sum(spec["weights"]) - 1.0) <= 1e-6:
+        raise QomposeError(f"{field}.weights: must sum to one, not {sum(spec['weights']):g}")
+    if kind == "prefer" and len(spec["of"]) != 2:
+        raise QomposeError(f"{field}.of: must be 2 networks, what is preferred and what comes second")
+    for name, (low, high) in RANGES.items():
+        if name in spec and not (_is_number(spec[name]) and low <= spec[name] <= high):
+            raise QomposeError(f"{field}.{name}: must be a number from {low:g} to {high:g}, not {show(spec[name])}")
+    count = spec.get("candidates", 1)
+    if type(count) is not int or not 1 <= count <= MOST_CANDIDATES:
+        raise QomposeError(f"{field}.candidates: must be an integer from 1 to {MOST_CANDIDATES}, not {show(count)}")
+
+
+def _check_weights(weights: Any, count: int, signed: bool, field: str) -> None:
     if not isinstance(weights, list) or len(weights) != count:
         raise QomposeError(f"{field}: must be a list of {count} numbers, one for each network")
     for weight in weights:
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 1e-9 <= weight <= 1e9:
-            raise QomposeError(f"{field}: a weight must be a number from 1e-9 to 1e9, not {show(weight)}")
+        if not _is_number(weight) or not 1e-9 <= (abs(weight) if signed else weight) <= 1e9:
+            either = ", of either sign" if signed else ""
+            raise QomposeError(f"{field}: a weight must be a number from 1e-9 to 1e9{either}, not {show(weight)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def expected_arrays(
@@ -131,15 +165,18 @@ def expected_arrays(
 
 
 def leaves_of(
-    spec: dict[str, Any], prefix: str = "", weight: float = 1.0
+    spec: dict[str, Any], prefix: str = "", weight: float = 1.0, whole: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any], float]]:
-    """Prefix of the array names, specification and total weight of every leaf."""
-    if "of" not in spec:
+    """Prefix of the array names, specification and total weight of every leaf; nodes of kinds `whole` are leaves, too.
+
+    The weight is that of a linear form: it says nothing below an `or` or a `prefer`.
+    """
+    if "of" not in spec or spec["kind"] in whole:
         yield prefix, spec, weight
         return
     weights = spec.get("weights", [1.0] * len(spec["of"]))
     for index, (child, share) in enumerate(zip(spec["of"], weights, strict=True)):
-        yield from leaves_of(child, f"{prefix}{index}/", weight * share)
+        yield from leaves_of(child, f"{prefix}{index}/", weight * share, whole)
 
 
 def check_arrays(network: Network, observation_size: int, action_size: int) -> dict[str, np.ndarray]:
@@ -257,14 +294,56 @@ class _QuadraticPart(_Part):
         return float(self.scale) * (wide @ np.matrix_transpose(wide)), mean
 
 
+class _OrPart:
+    """An `or` with its weight in the sum."""
+
+    def __init__(self, spec: dict[str, Any], arrays: Mapping[str, np.ndarray], prefix: str, weight: float) -> None:
+        self.spec, self.weight = spec, weight
+        self.children = [Critic(_below(arrays, f"{prefix}{i}/", child)) for i, child in enumerate(spec["of"])]
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """w Q(s, ·)."""
+        members, shares, temperature = self._members(observation), self.spec["weights"], self.spec["temperature"]
+        return lambda action: self.weight * mix_values([q(action) for q in members], shares, temperature)
+
+    def _members(self, observation: np.ndarray) -> list[Callable[[np.ndarray], np.ndarray]]:
+        return [child.at(observation) for child in self.children]
+
+
+class _PreferPart(_OrPart):
+    """A `prefer` with its weight in the sum."""
+
+    def __init__(self, spec: dict[str, Any], arrays: Mapping[str, np.ndarray], prefix: str, weight: float) -> None:
+        super().__init__(spec, arrays, prefix, weight)
+        size = next(len(array) for name, array in arrays.items() if name.endswith("weight_input"))
+        self.actions = spread_actions(spec["candidates"], size).astype(np.float32)
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """w Q(s, ·)."""
+        high, low = self._members(observation)
+        block = max(1, ROWS // len(self.actions))
+        highest = np.concatenate([self._highest(observation[i : i + block]) for i in range(0, len(observation), block)])
+        numbers = [self.spec[name] for name in ("slack", "width", "strength")]
+        return lambda action: self.weight * prefer_values(high(action), highest, low(action), *numbers)
+
+    def _highest(self, observation: np.ndarray) -> np.ndarray:
+        """max_a Q_high(s, a) among the fixed actions. (batch, obs) -> (batch, 1)"""
+        actions = np.broadcast_to(self.actions, (len(observation), *self.actions.shape))
+        return self.children[0].at(observation)(actions).max(axis=-1, keepdims=True)
+
+
+def _below(arrays: Mapping[str, np.ndarray], prefix: str, spec: dict[str, Any]) -> Network:
+    return Network(spec, {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+
+
 class Critic:
     """A critic of any kind of the closed set. `critic.at(observation)` is a function of actions alone."""
 
     def __init__(self, network: Network) -> None:
-        kinds = {"critic": _Part, "quadratic": _QuadraticPart}
+        kinds = {"critic": _Part, "quadratic": _QuadraticPart, "or": _OrPart, "prefer": _PreferPart}
         self._parts = [
             kinds[spec["kind"]](spec, network.arrays, prefix, weight)
-            for prefix, spec, weight in leaves_of(network.spec)
+            for prefix, spec, weight in leaves_of(network.spec, whole=("or", "prefer"))
         ]
 
     def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -19,15 +19,16 @@ from qompose.learning import measure_observations
 from qompose.nets import Actor, Sampler, set_observation_scale
 from qompose.run import command_line, describe_system, now
 from qompose.skill.algebra import (
+    LOWEST_TEMPERATURE,
     as_network,
     compose_critic,
     compose_temperature,
     gather_samplers,
-    linear_form,
+    skills_of,
     unite_replays,
 )
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import Expression
+from qompose.skill.expression import Expression, from_weights, pursued, substitute, title_of, weights_of
 from qompose.skill.manifest import NAME
 from qompose.training.sharing import share_experience
 from qompose.types import QomposeError
@@ -70,31 +71,40 @@ def compose(
     *,
     name: str | None = None,
     extract: bool = True,
+    temperature: float | None = None,
     options: Extraction | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Skill:
-    """Combine skills into one that does all at once, offline (paper, Section IV): `compose(left & bottom)`.
+    """Combine skills into one, offline (paper, Section IV): `compose(left & bottom)`, `compose((a | b) & ~(0.1 * c))`.
 
-    `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are for
-    `{a: 0.7, b: 0.3}`. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills' replays;
-    without it the skill acts on Q_Σ directly, by importance resampling over the constituents' samplers and uniform
-    candidates (not for DDPG). NAF needs neither: the maximum of its Q_Σ is known in closed form. Raises QomposeError
-    if the skills do not fit together, with the reason.
+    `&` is `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are
+    for `{a: 0.7, b: 0.3}`; `~` makes one negative. `|` and `prefer` are further Q's, alone or inside (see
+    `skill.expression`); the whole is one Q. `temperature`, in reward units, is that of the composed policy, if the one
+    that follows is not wanted. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills'
+    replays; without it the skill acts on Q directly, by importance resampling over uniform candidates and the samplers
+    of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
+    known in closed form. Raises QomposeError if the skills do not fit together, with the reason.
     """
-    skills, weights = linear_form(expression)
+    if isinstance(expression, Mapping):
+        expression = from_weights(expression)
+    terms = weights_of(expression)
+    skills = skills_of(expression)
     options = options or Extraction()
     algorithm = skills[0].algorithm
+    linear = all(isinstance(term, Skill) for term, _ in terms)
+    if algorithm == "naf" and not (linear and all(weight > 0.0 for _, weight in terms)):
+        raise QomposeError("skills of naf compose by & with positive weights only: other sums may have no maximum")
     if algorithm == "ddpg" and not extract:
         raise QomposeError("skills of ddpg act by an actor only: compose them with extraction")
     extract = extract and algorithm != "naf"
-    names = [skill.name for skill in skills]
-    name = NAME("name", name or "-and-".join(names)[:64].rstrip("-._"))
-    begin = time.perf_counter()
+    name = NAME("name", name or title_of(expression)[:64].rstrip("-._"))
+    text, begin = repr(expression), time.perf_counter()
     if options.shared_updates:
         report = partial(on_progress, "sharing") if on_progress else None
-        skills = share_experience(skills, updates=options.shared_updates, seed=options.seed, on_progress=report)
-    critic = compose_critic(skills, weights)
-    temperature = compose_temperature(skills, weights)
+        learned = share_experience(skills, updates=options.shared_updates, seed=options.seed, on_progress=report)
+        expression = substitute(expression, dict(zip(skills, learned, strict=True)))
+    critic = compose_critic(expression)
+    temperature = _choose_temperature(expression, algorithm, temperature)
     union = unite_replays(skills) if extract or all(skill.replay is not None for skill in skills) else None
     if extract:
         assert union is not None
@@ -104,7 +114,7 @@ def compose(
         policy = extract_policy(agent, critic, union.observation, size, options, on_progress=report)
         sampler = as_network(policy)
     else:
-        sampler = gather_samplers(skills) if algorithm == "sql" else None
+        sampler = gather_samplers(pursued(expression)) if algorithm == "sql" else None
     return replace(
         skills[0],
         name=name,
@@ -112,7 +122,11 @@ def compose(
         sampler=sampler,
         temperature=temperature,
         task={"id": _list_tasks(skills), "options": {}},
-        composition={"expression": repr(expression), "weights": list(weights), "names": names},
+        composition={
+            "expression": text,
+            "weights": [weight for _, weight in terms] if linear else None,
+            "names": [skill.name for skill in skills],
+        },
         provenance={
             "command": command_line(),
             "created": now(),
@@ -123,6 +137,25 @@ def compose(
         },
         replay=union,
     )  # fmt: skip
+
+
+def _choose_temperature(expression: Expression, algorithm: str, given: float | None) -> float | None:
+    """The given temperature, or that of the expression if it has a policy."""
+    if algorithm != "sql":
+        if given is not None:
+            raise QomposeError(f"skills of {algorithm} have no temperature; leave it out")
+        return None
+    if given is not None:
+        if not LOWEST_TEMPERATURE <= given <= 1.0 / LOWEST_TEMPERATURE:
+            raise QomposeError(f"temperature is {given}; it must be above 0, in reward units")
+        return float(given)
+    own = compose_temperature(expression)
+    if own is not None and own < LOWEST_TEMPERATURE:
+        raise QomposeError(
+            f"the temperatures of the skills sum to {own:.3g}, since those avoided count negative; give a smaller "
+            "weight to what is avoided, or a temperature: compose(..., temperature=...)"
+        )
+    return own
 
 
 def _list_tasks(skills: Sequence[Skill]) -> str:
