@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import qompose
+from qompose.envs.gym import TaskEnv
 from qompose.tasks import TASKS, make_task
-from qompose.types import QomposeError
+from qompose.tasks.task import relabel
+from qompose.types import QomposeError, Transition
 
 OPTIONS = {"PushTo": {"goal_x": 0.5, "goal_y": -0.25}}
 NAMES = list(TASKS)
@@ -71,6 +73,41 @@ def test_everything_after_read_agrees_between_numpy_and_jax(name):
     of_jax = task.metrics(to_jax(readings))
     for metric, value in task.metrics(readings).items():
         np.testing.assert_allclose(value, np.asarray(of_jax[metric]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recalled_readings_are_those_that_were_observed(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    readings = random_readings(task, 8)
+    recalled = task.recall(task.observe(readings))
+    assert recalled.keys() == readings.keys()
+    for reading, value in readings.items():
+        np.testing.assert_array_equal(recalled[reading], value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rewards_from_stored_transitions_are_those_of_the_environment(name):
+    task = make_task(name, **OPTIONS.get(name, {}))
+    other = make_task("MultiGoal", goals=[1]) if name == "MultiGoal" else make_task("PushTo", goal_x=-2.0)
+    stored, expected, rng = [], [], np.random.default_rng(9)
+    mine, theirs = TaskEnv(task), TaskEnv(other)
+    for episode in range(2):
+        observation, _ = mine.reset(seed=episode)
+        theirs.reset(seed=episode)
+        for _ in range(30):  # the same physics, so that both environments stay side by side
+            action = rng.uniform(-1, 1, task.action_size).astype(np.float32)
+            following, reward, terminated, _, _ = mine.step(action)
+            _, other_reward, other_terminated, _, _ = theirs.step(action)
+            stored.append((observation, action, other_reward, following, other_terminated))
+            expected.append((reward, terminated))
+            observation = following
+    columns = (np.array(column, np.float32) for column in zip(*stored, strict=True))
+    again = relabel(task, Transition(*columns))
+    rewards, ends = (np.array(column, np.float32) for column in zip(*expected, strict=True))
+    assert again.reward.dtype == again.terminated.dtype == np.float32
+    np.testing.assert_allclose(again.reward, rewards, atol=2e-6)
+    np.testing.assert_array_equal(again.terminated, ends)
+    assert np.abs(np.array([row[2] for row in stored]) - rewards).max() > 0.1  # they were others before
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -65,6 +65,10 @@ class MultiGoal(Task):
         """Return the position (*batch, 2)."""
         return readings["position"]
 
+    def recall(self, observation: Array) -> dict[str, Array]:
+        """Return the position (*batch, 2), which is all that is observed."""
+        return {"position": observation}
+
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
         """Return −0.1 d² − 3 ‖a‖² + [d < 1], each term by name."""
         squared = self._squared_distances(after).min(axis=-1)

@@ -21,6 +21,7 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
     "PushBottomRight": (1.0, -1.0),
 }
 
+OBSERVED = ("joint_angles", "joint_velocities", "fork", "puck")
 ACTION_WEIGHT = 0.1
 SUCCESS_DISTANCE = 0.1  # m
 JOINT_SPREAD = 0.1  # rad: joints start within this of the rest pose
@@ -109,8 +110,12 @@ class Pusher(Task):
 
     def observe(self, readings: Readings) -> Array:
         """Return the four readings side by side (*batch, 12). The velocity of the puck is not observed."""
-        parts = [readings[name] for name in ("joint_angles", "joint_velocities", "fork", "puck")]
+        parts = [readings[name] for name in OBSERVED]
         return parts[0].__array_namespace__().concat(parts, axis=-1)
+
+    def recall(self, observation: Array) -> dict[str, Array]:
+        """Return the four readings, each (*batch, 3), that lie side by side in an observation (*batch, 12)."""
+        return {name: observation[..., 3 * index : 3 * index + 3] for index, name in enumerate(OBSERVED)}
 
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
         """Return −0.1 ‖a‖² − d(after), and −w ‖fork − puck‖ if the arm is to be guided."""

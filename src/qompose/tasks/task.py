@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qompose.types import Transition
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -68,6 +70,10 @@ class Task(ABC):
         """Return the observation (*batch, observation_size)."""
 
     @abstractmethod
+    def recall(self, observation: Array) -> dict[str, Array]:
+        """Return the readings that an observation (*batch, observation_size) was made of: the inverse of `observe`."""
+
+    @abstractmethod
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
         """Return the reward (*batch,) and the weighted terms that add up to it."""
 
@@ -86,3 +92,16 @@ class Task(ABC):
     def options(self) -> dict[str, Any]:
         """Return what was chosen about this task: `make_task(task.name, **task.options())` makes it again."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "name"}
+
+
+def relabel(task: Task, transitions: Transition) -> Transition:
+    """Return the transitions with the rewards and terminal states that this task gives them, as float32.
+
+    Data of one task become data of another with the same observations: r = reward(s, a, s') of stored s, a and s'.
+    Rewards differ from those of the environment by the rounding of what was stored, and by nothing else.
+    """
+    before, after = task.recall(transitions.observation), task.recall(transitions.next_observation)
+    reward, _ = task.reward(before, transitions.action, after)
+    terminated = task.terminated(after)
+    xp = terminated.__array_namespace__()
+    return transitions._replace(reward=reward.astype(xp.float32), terminated=terminated.astype(xp.float32))
