@@ -1,4 +1,4 @@
-"""Charts of measured figures beside published ones, and of curves on a logarithmic axis; numbers as JSON beside them."""
+"""Charts of measured figures beside published ones, and curves on a logarithmic axis; numbers beside them."""
 
 from __future__ import annotations
 
