@@ -1,11 +1,11 @@
 """A study whose trainings take seconds, and one whose files are made up."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from qompose.agents.sql import SQL
 from qompose.cli import main
 from qompose.paper import fig3, study
 from qompose.paper.study import CORNERS, Case, Study
@@ -13,7 +13,6 @@ from qompose.store import write_json
 from qompose.tasks.pusher import Pusher
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
-from tests.conftest import TINY_AGENT
 
 STEPS, WARMUP, HORIZON, EPISODES = 120, 80, 20, 3
 
@@ -25,12 +24,12 @@ def make_tiny(patch):
     for module in (study, fig3):
         patch.setattr(module, "Training", partial(Training, warmup_steps=WARMUP, updates_per_step=1))
         patch.setattr(module, "Extraction", partial(Extraction, batch_size=8, hidden=(16,)))
-    patch.setattr(fig3, "SQL", partial(SQL, **TINY_AGENT))
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch, tiny_agent):
     make_tiny(monkeypatch)
+    monkeypatch.setattr(fig3, "SQL", partial(replace, tiny_agent))
 
 
 @pytest.fixture(scope="session")
