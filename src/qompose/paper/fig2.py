@@ -50,8 +50,8 @@ def print_report(result: dict[str, Any]) -> None:
         ))  # fmt: skip
     seeds = len(result["rows"][0]["seeds"])
     print_table(f"final positions of the puck (m), {result['episodes']} episodes, {seeds} seed(s)", header, rows)
-    print("spread: standard deviation over the episodes along the coordinate that the task leaves free")
-    print("in the paper the composed policy reaches the goal instead of averaging the positions")
+    print("spread: standard deviation over the episodes, along the free coordinate")
+    print("in the paper the composed policy reaches the goal and does not average")
 
 
 def _group(algorithm: str, seed: int) -> list[Case]:

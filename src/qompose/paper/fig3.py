@@ -89,7 +89,7 @@ def print_report(result: dict[str, Any]) -> None:
     print("and offline SQL fails to converge")
 
 
-def online_points(run: Path) -> list[list[float]]:
+def online_points(run: Path) -> list[list[int | float]]:
     """[gradient steps, mean distance (m)] at each evaluation in the course of a training."""
     training = Training()
     return [
@@ -99,7 +99,7 @@ def online_points(run: Path) -> list[list[float]]:
     ]  # fmt: skip
 
 
-def compare(points: Sequence[Sequence[float]], online: Sequence[Sequence[float]]) -> dict[str, float]:
+def compare(points: Sequence[Sequence[Any]], online: Sequence[Sequence[Any]]) -> dict[str, int | float]:
     """Where a curve ends, and its first step at a level that both curves reach: the higher one of their last points."""
     level = max(points[-1][1], online[-1][1])
     mine, theirs = (next(point[0] for point in curve if point[1] <= level) for curve in (points, online))

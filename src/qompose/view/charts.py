@@ -42,21 +42,20 @@ def draw_comparison(
         place.grid(color="#e8e8e5", linewidth=0.8)
         place.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return save_figure(
-        figure, target, {"names": list(names), "panels": {k: [list(r) for r in v] for k, v in panels.items()}}
-    )
+    numbers = {title: [[name, list(one), list(other)] for name, one, other in rows] for title, rows in panels.items()}
+    return save_figure(figure, target, {"names": list(names), "panels": numbers})
 
 
 def draw_logarithmic(
     path: str | os.PathLike[str],
-    curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]],
+    curves: Mapping[str, Sequence[Sequence[Sequence[int | float]]]],
     *,
     title: str,
     labels: tuple[str, str],
 ) -> dict[str, Any]:
     """Draw curves over a logarithmic axis: a thin line for each seed, dots where it was measured; return the numbers.
 
-    curves: name -> for each seed (step, value); labels: of the axes.
+    curves: name -> for each seed pairs (step, value); labels: of the axes.
     """
     target = check_target(path)
     figure = make_figure(7.0, 4.6)
@@ -66,7 +65,7 @@ def draw_logarithmic(
         for seed, points in enumerate(seeds):
             axes.plot(
                 *zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linewidth=1.2, marker="o",
-                markersize=3, alpha=0.8, label=name if seed == 0 else None,
+                markersize=3, label=name if seed == 0 else None,
             )  # fmt: skip
     axes.set_xscale("log")
     axes.set_ylim(bottom=0.0)
