@@ -37,8 +37,8 @@ def reproduce(study: Study) -> dict[str, Any]:
 def print_report(result: dict[str, Any]) -> None:
     """Means over the seeds, one row for each algorithm."""
     header = (
-        "", "spread of left, y", "spread of bottom, x", "composed ends", "average of the two", "composed to goal",
-        "average to goal",
+        "", "spread\nleft y", "spread\nbottom x", "composed\nends", "average of\nthe two", "composed\nto goal",
+        "average\nto goal",
     )  # fmt: skip
     rows = []
     for row in result["rows"]:
