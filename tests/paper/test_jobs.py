@@ -52,7 +52,7 @@ def job(monkeypatch, tmp_path):
 def two_cores(monkeypatch):
     """Two slots, whatever the machine has."""
     there = sorted(os.sched_getaffinity(0))
-    monkeypatch.setattr(jobs, "_choose_cores", lambda workers: [there[0], there[-1]][: workers or 2])
+    monkeypatch.setattr(jobs, "choose_cores", lambda workers: [there[0], there[-1]][: workers or 2])
     return there
 
 

@@ -106,8 +106,15 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path, fingerpri
     assert fingerprint(tmp_path) == before
 
 
-@pytest.mark.parametrize(("seeds", "steps", "message"), [(0, 2000, "seeds is 0"), (1, 500, "warmup_steps is 1000")])
-def test_impossible_numbers_are_refused_before_anything_is_made(tmp_path, seeds, steps, message):
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 2000, None), "seeds is 0"),
+        ((1, 500, None), "warmup_steps is 1000"),
+        ((1, 2000, 0), "workers is 0"),
+    ],
+)
+def test_impossible_numbers_are_refused_before_anything_is_made(tmp_path, numbers, message):
     with pytest.raises(QomposeError, match=message):
-        Study(tmp_path / "out", seeds, steps).open()
+        Study(tmp_path / "out", *numbers).open()
     assert not (tmp_path / "out").exists()

@@ -58,7 +58,7 @@ def run_jobs(jobs: Sequence[Job], logs: Path, *, label: str, workers: int | None
     The output of each job goes into the folder `logs`. A job that fails does not stop the others. Raises QomposeError
     if one failed, if there are fewer cores than workers, or if another process is at work with the same logs.
     """
-    cores = _choose_cores(workers)
+    cores = choose_cores(workers)
     logs.mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not job.file.exists()]
     running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
@@ -86,7 +86,8 @@ def run_jobs(jobs: Sequence[Job], logs: Path, *, label: str, workers: int | None
         raise QomposeError(f"{failed[0]}{more}; what is finished is kept, the logs are in {logs}")
 
 
-def _choose_cores(workers: int | None) -> list[int]:
+def choose_cores(workers: int | None) -> list[int]:
+    """The cores to work on; raises QomposeError if there are fewer than workers."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     workers = len(cores) if workers is None else workers
     if not 1 <= workers <= len(cores):

@@ -18,7 +18,7 @@ import numpy as np
 
 from qompose import store
 from qompose.evaluation import evaluate
-from qompose.paper.jobs import Job, run_jobs
+from qompose.paper.jobs import Job, choose_cores, run_jobs
 from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
@@ -79,6 +79,7 @@ class Study:
         if self.seeds < 1:
             raise QomposeError(f"seeds is {self.seeds}; it must be at least 1")
         Training(total_steps=self.total_steps)  # refuses what the trainings would
+        choose_cores(self.workers)  # refuses too many
         settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
         path = self.folder / SETTINGS
         if path.exists():
