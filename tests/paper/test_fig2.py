@@ -1,7 +1,12 @@
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
+import qompose
 from qompose.cli import main
 from qompose.paper import fig2, jobs
 from qompose.paper.study import ALGORITHMS
@@ -38,8 +43,8 @@ def test_figures_tell_interpolation_from_averaging(done, capsys):
         assert numbers["average_of_constituents"] == pytest.approx([-0.2, -0.2])
 
 
-def test_the_spread_is_that_along_the_free_coordinate(pretend, done):
-    line = fig2.np.array([[0.0, 1.0], [0.0, -1.0]])
+def test_the_spread_is_that_along_the_free_coordinate():
+    line = np.array([[0.0, 1.0], [0.0, -1.0]])
     assert fig2._summarise(line, line, line)["spread_of_left"] == 1.0
     assert fig2._summarise(line, line, line)["spread_of_bottom"] == 0.0
 
@@ -52,3 +57,14 @@ def test_the_table_fits_80_columns(done, capsys, monkeypatch):
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│ sql")]
     assert cells == [["sql", "0.082", "0.082", "-0.90, -0.80", "-0.20, -0.20", "0.224", "1.131"]]
     assert lines[-1] == str(done.folder / "fig2.json")
+
+
+@pytest.mark.slow
+def test_the_command_works_in_processes_of_its_own(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(qompose.__path__[0])}
+    command = [sys.executable, "-m", "qompose", "reproduce", "fig2", "--seeds", "1", "--total-steps", "1100"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    result = json.loads((tmp_path / "reproduce" / "fig2.json").read_text())
+    assert result["result"]["episodes"] == 100 and len(result["result"]["rows"]) == 3
+    assert len(list((tmp_path / "reproduce" / "runs").iterdir())) == 6

@@ -81,6 +81,16 @@ def test_offline_sql_learns_from_the_union_with_the_rewards_of_the_corner(tiny, 
     assert all(np.isfinite(number) for point in points for number in point)
 
 
+def test_a_curve_ends_where_offline_sql_diverges(tiny, trained, monkeypatch):
+    def learn(*arguments, **options):
+        for step, state, figures in learn_from_log(*arguments, **options):
+            yield step, state, figures | {"q": np.inf if step > 2 else 1.0}
+
+    learn_from_log = fig3.learn_from_log
+    monkeypatch.setattr(fig3, "learn_from_log", learn)
+    assert [(step, q) for step, _, q in fig3._learned(trained, 0, 10)] == [(1, 1.0), (2, 1.0)]
+
+
 @pytest.fixture
 def done(pretend, monkeypatch):
     """A study in which everything is finished: nothing may be started."""

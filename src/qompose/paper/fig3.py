@@ -138,10 +138,15 @@ def _extracted(study: Study, curve: str, seed: int) -> Iterator[tuple[int, Skill
 
 
 def _learned(study: Study, seed: int, updates: int) -> Iterator[tuple[int, Skill, float]]:
-    """SQL on the union of what its constituents have seen, with the rewards that the corner gives for it."""
+    """SQL on the union of what its constituents have seen, with the rewards that the corner gives for it.
+
+    Ends early if the training diverges.
+    """
     skills = [load(study.run_of(case)) for case in _pair("sql", seed)]
     data = relabel(make_task(CORNER), unite_replays(skills))
     for step, state, figures in learn_from_log(SQL(planned_updates=updates), data, log_spaced(updates), seed=seed):
+        if not all(map(np.isfinite, figures.values())):
+            return
         policy = {"critic": as_network(state.critic), "sampler": as_network(state.sampler)}
         yield step, dataclasses.replace(skills[0], replay=None, **policy), figures["q"]
 

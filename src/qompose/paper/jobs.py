@@ -6,7 +6,6 @@ A job is done when its file is there, so that an interrupted reproduction goes o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -19,6 +18,11 @@ from pathlib import Path
 from qompose.run import read_metrics
 from qompose.types import QomposeError
 from qompose.view.console import bars
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes out of one folder
+    fcntl = None
 
 POLL = 1.0  # s between looks at the processes
 # Seconds that processes have to end by themselves, then after being asked to, before they are killed.
@@ -100,7 +104,8 @@ def _locked(folder: Path) -> Iterator[int]:
     """A lock that the workers hold, too: where this process was killed and they live on, nobody else may begin."""
     with open(folder / LOCK, "wb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise QomposeError(f"another process is at work in {folder.parent}; wait for it, or end it") from None
         yield lock.fileno()

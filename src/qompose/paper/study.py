@@ -152,7 +152,10 @@ def load_case(study: Study, case: Case) -> Skill:
 
 
 def measure(study: Study, case: Case) -> None:
-    """Write the final distance and position of the puck in every episode, for each way of acting."""
+    """Write the final distance and position of the puck in every episode, for each way of acting.
+
+    Only the folder of the study matters here.
+    """
     skill = load_case(study, case)
     modes = ("sample", "best") if case.algorithm == "sql" else ("sample",)
     record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
@@ -173,4 +176,4 @@ def positions(record: dict[str, Any], mode: str = "sample") -> np.ndarray:
 
 if __name__ == "__main__":
     folder, text = sys.argv[1:]
-    measure(Study(Path(folder), 1, 0), Case(**json.loads(text)))
+    measure(Study(Path(folder), 1, 1), Case(**json.loads(text)))

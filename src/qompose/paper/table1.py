@@ -88,6 +88,7 @@ def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
         "std_over_seeds": float(means.std()) if len(means) > 1 else None,
         "median": float(np.median(distances)), "medians": np.median(distances, axis=1).tolist(),
         "puck": ends.mean(axis=0).tolist(), "puck_of_seeds": ends.tolist(),
+        "training_seconds": [record.get("seconds") for record in records],  # none where nothing was trained
         "paper": paper_figure(first["algorithm"], first["task"], first["merged"]),
     }  # fmt: skip
 
