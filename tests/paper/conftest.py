@@ -62,6 +62,7 @@ def pretend(tmp_path):
                 file = made.training_job(training).file
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch()
+                write_json(made.run_of(training) / "system.json", {"commit": f"training {training.seed}"})
             path = made.episodes_of(case)
             path.parent.mkdir(exist_ok=True)
             write_json(path, {**vars(case), "system": {"commit": f"of seed {case.seed}"}, **record(case)})

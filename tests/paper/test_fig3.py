@@ -102,6 +102,7 @@ def done(pretend, monkeypatch):
             file = study.training_job(case).file
             file.parent.mkdir(parents=True)
             file.touch()
+            write_json(study.run_of(case) / "system.json", {"commit": f"training {seed}"})
         lines = [{"step": 1000 + step // 2, "eval/distance": distance} for step, distance in SLOW]
         (study.run_of(online) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (study.folder / "curves").mkdir(exist_ok=True)
@@ -122,6 +123,7 @@ def test_the_answer_has_every_curve_and_its_ratio(done, capsys):
     assert [seed["ratio"] for seed in rows["online sql"]] == [1.0, 1.0]
     assert answer["curves"]["online sql"] == [SLOW, SLOW]
     written = json.loads((done.folder / "fig3.json").read_text())
+    assert [made.get("commit") for made in written["runs_made_by"]] == ["training 0", "training 1", None]
     assert written["result"]["curves"] == answer["curves"] and written["seed"] == [0, 1]
     assert (done.folder / "fig3_steps.png").stat().st_size > 10_000
 

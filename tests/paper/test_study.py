@@ -82,11 +82,17 @@ def test_a_merged_case_is_composed_and_measured_on_the_corner(tiny, trained, mon
 
 def test_a_result_says_how_to_obtain_it_and_what_made_its_runs(tmp_path):
     study = Study(tmp_path, 2, 2000)
-    path = study.write("table1", {"rows": []}, [{"system": {"commit": commit}} for commit in ("a", "b", "a")])
+    study.run_of(LEFT).mkdir(parents=True)
+    write_json(study.run_of(LEFT) / "system.json", {"commit": "c"})
+    records = [{"system": {"commit": commit}} for commit in ("a", "b", "a")]
+    path = study.write("table1", {"rows": []}, records, [LEFT, LEFT])
     record = json.loads(path.read_text())
     assert path == tmp_path / "table1.json" and record["result"] == {"rows": []} and record["seed"] == [0, 1]
     assert record["command"] == "qompose reproduce table1 --seeds 2 --total-steps 2000"
-    assert record["runs_made_by"] == [{"commit": "a"}, {"commit": "b"}] and "jax" in record["machine"]["versions"]
+    assert (
+        record["runs_made_by"] == [{"commit": "c"}, {"commit": "a"}, {"commit": "b"}]
+        and "jax" in record["machine"]["versions"]
+    )
 
 
 def test_a_study_goes_on_only_with_its_own_settings(tmp_path, fingerprint):

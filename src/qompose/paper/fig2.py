@@ -30,7 +30,7 @@ def reproduce(study: Study) -> dict[str, Any]:
         _draw(path, algorithm, groups[0])
         pictures.append(str(path))
     result = {"rows": rows, "goal": GOAL.tolist(), "episodes": len(groups[0][0])}
-    path = study.write("fig2", result, records.values())
+    path = study.write("fig2", result, records.values(), [part for case in records for part in case.trainings])
     return {**result, "pictures": pictures, "file": str(path)}
 
 

@@ -129,12 +129,16 @@ class Study:
         self.run(label, trainings, [self.measuring_job(case) for case in cases])
         return {case: store.read_json(self.episodes_of(case)) for case in cases}
 
-    def write(self, name: str, result: dict[str, Any], records: Iterable[dict[str, Any]]) -> Path:
+    def write(
+        self, name: str, result: dict[str, Any], records: Iterable[dict[str, Any]], trainings: Iterable[Case]
+    ) -> Path:
         """Write NAME.json: the figures, and all that is needed to obtain them again."""
         path = self.folder / f"{name}.json"
         command = f"qompose reproduce {name} --seeds {self.seeds} --total-steps {self.total_steps}"
         # A folder that was worked on for weeks may hold runs of several commits and machines.
-        made_by = {json.dumps(record["system"], sort_keys=True): record["system"] for record in records}
+        files = [self.run_of(case) / "system.json" for case in dict.fromkeys(trainings)]
+        systems = [*(store.read_json(file) for file in files), *(record["system"] for record in records)]
+        made_by = {json.dumps(system, sort_keys=True): system for system in systems}
         store.write_json(path, {
             "command": command, "seed": list(range(self.seeds)), "machine": describe_system(),
             "runs_made_by": list(made_by.values()), "result": result,

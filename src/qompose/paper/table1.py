@@ -48,7 +48,7 @@ def reproduce(study: Study) -> dict[str, Any]:
     picture = study.folder / "table1_distances.png"
     _draw(picture, rows, study.seeds)
     result = {"rows": rows, "episodes": len(records[cases[0]]["sample"]["distance"])}
-    path = study.write("table1", result, records.values())
+    path = study.write("table1", result, records.values(), [part for case in cases for part in case.trainings])
     return {**result, "picture": str(picture), "file": str(path)}
 
 
