@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,9 @@ import numpy as np
 import qompose as qp
 from benchmarks.machine import write_results
 from qompose.demo import PAPER
-from qompose.run import read_metrics
-from qompose.view.console import bars, print_table
+from qompose.paper.jobs import Job, run_jobs
+from qompose.store import write_json
+from qompose.view.console import print_table
 
 SKILLS = ("PushLeft", "PushBottom")
 CORNER = "PushBottomLeft"
@@ -32,42 +29,6 @@ EPISODES = 100
 # Ways to compose, and how each acts.
 HOW = {"extracted": "sample", "shared": "sample", "direct": "resample"}
 SHARED_UPDATES = 20_000
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command on one core of its own; it is done when its file is there."""
-
-    name: str
-    arguments: tuple[str, ...]
-    file: Path
-    run: Path | None = None  # of a training, to show its progress
-
-
-def run_all(jobs: list[Job], total_steps: int) -> None:
-    """One process for each job that is not done, one core for each process."""
-    cores = sorted(os.sched_getaffinity(0))
-    waiting = [job for job in jobs if not job.file.exists()]
-    running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
-    with bars() as shown:
-        while waiting or running:
-            for core in cores:
-                if core not in running and waiting:
-                    job = waiting.pop(0)
-                    worker = subprocess.Popen([sys.executable, "-m", *job.arguments], stdin=subprocess.DEVNULL)
-                    os.sched_setaffinity(worker.pid, {core})  # before JAX counts the cores
-                    running[core] = job, worker
-            time.sleep(1.0)
-            for core, (job, worker) in list(running.items()):
-                if job.run is not None:
-                    last = (read_metrics(job.run) or [{"step": 0}])[-1]
-                    shown.update(job.name, last["step"], total_steps, last)
-                if worker.poll() is not None:
-                    del running[core]
-                    if job.run is None:
-                        shown.update("measuring", sum(job.file.exists() for job in jobs), len(jobs))
-                    if worker.returncode:
-                        raise SystemExit(f"{job.name} failed with status {worker.returncode}")
 
 
 def run_folder(folder: Path, task: str, seed: int) -> Path:
@@ -84,12 +45,13 @@ def training_job(folder: Path, task: str, seed: int, total_steps: int) -> Job:
         *("qompose", "train", "--env", task, "--seed", str(seed), "--resume"),
         *("--total-steps", str(total_steps), "--progress", "none", "--output-dir", str(run)),
     )
-    return Job(f"{task} {seed}", command, run / "skill" / "manifest.json", run)
+    return Job(f"{task}-s{seed}", command, run / "skill" / "manifest.json", run=run, total_steps=total_steps)
 
 
 def measuring_job(folder: Path, seed: int) -> Job:
     command = ("benchmarks.pusher", "--runs-dir", str(folder), "--measure", str(seed))
-    return Job(f"measuring seed {seed}", command, measured_file(folder, seed))
+    needs = tuple(run_folder(folder, task, seed) / "skill" / "manifest.json" for task in SKILLS)
+    return Job(f"measuring-s{seed}", command, measured_file(folder, seed), needs)
 
 
 def figures(skill: qp.Skill, task: str, mode: str, seed: int) -> dict[str, Any]:
@@ -187,11 +149,11 @@ def main() -> None:
     folder = arguments.runs_dir
     if arguments.measure is not None:
         rows = measure(folder, arguments.measure)
-        measured_file(folder, arguments.measure).write_text(json.dumps(rows), encoding="utf-8")
+        write_json(measured_file(folder, arguments.measure), rows)
         return
     seeds, total_steps = (1, 3000) if arguments.quick else (arguments.seeds, arguments.total_steps)
-    run_all([training_job(folder, task, seed, total_steps) for seed in range(seeds) for task in SKILLS], total_steps)
-    run_all([measuring_job(folder, seed) for seed in range(seeds)], total_steps)
+    jobs = [training_job(folder, task, seed, total_steps) for seed in range(seeds) for task in SKILLS]
+    run_jobs([*jobs, *(measuring_job(folder, seed) for seed in range(seeds))], folder / "logs", label="pusher")
     rows = [row for seed in range(seeds) for row in json.loads(measured_file(folder, seed).read_text("utf-8"))]
     times = measure_times(folder, seeds)
     summary = summarise(rows)

@@ -433,6 +433,8 @@ MISTAKES = {
     "directory that exists": (["compose", "right", "top", "--output-dir", "top"], "top exists already"),
     "curves of a skill": (["plot", "right/skill", "--output", "new.png"], "right/skill has no metrics"),
     "curves of nothing": (["plot", "right", "nowhere", "--output", "new.png"], "nowhere has no metrics"),
+    "reproduction among other files": (["reproduce", "fig2", "--output-dir", "right"], "right holds other files"),
+    "reproduction of no seed": (["reproduce", "fig2", "--output-dir", "new", "--seeds", "0"], "seeds is 0"),
     "curves of another kind": (["plot", "right", "--output", "new.bmp"], "cannot draw .bmp; use .png"),
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "plot": "draw the learning curves of one or several runs",
     "list": "list the tasks, the shipped skills and the skills in a folder",
     "demo": "train two skills, compose them, evaluate all three, draw and film them",
+    "reproduce": "make a table or figure of the paper again: trainings, figures, picture",
     "doctor": "check what this machine has and whether it all works",
 }
 

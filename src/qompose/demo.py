@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from qompose.evaluation import Evaluation, evaluate
+from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system, read_metrics
 from qompose.shipped import load, shipped_skills
 from qompose.skill.artifact import Skill
@@ -24,10 +25,9 @@ from qompose.training.session import SKILL, skill_name
 from qompose.types import QomposeError
 from qompose.view.console import Bars, bars, print_table
 
-# Table I of the paper, soft Q-learning: final distance to the goal, mean and standard deviation (m).
-PAPER = {"PushLeft": (0.13, 0.06), "PushBottom": (0.08, 0.07), "PushBottomLeft": (0.11, 0.05)}
 CONSTITUENTS = ("PushLeft", "PushBottom")
 COMPOSED = "PushBottomLeft"
+PAPER = {task: paper_figure("sql", task, merged=task == COMPOSED) for task in (*CONSTITUENTS, COMPOSED)}
 MODES = ("sample", "best")
 POLL = 0.5  # s between looks at the metrics of the runs
 MARKER = ".qompose-demo"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,10 @@ from qompose.training.logged import CHUNK, learn_from_log
 from qompose.types import QomposeError, Transition
 
 
+class _Stopped(Exception):
+    """Another skill has failed, or the user has interrupted."""
+
+
 def share_experience(
     skills: Sequence[Skill],
     *,
@@ -28,35 +33,57 @@ def share_experience(
 
     A sum of critics is followed where none of the skills alone would go, and a critic knows only what its replay
     shows. The union holds what the others have seen; the rewards of each skill's own task are computed from the stored
-    observations and actions (the paper reuses the union's states only, Section V-B). The update is that of online
-    training at the skill's temperature, with fresh optimisers; the skills keep their own replays. Raises QomposeError
-    for skills that are not fresh from soft Q-learning, have lost their replay, or whose task is not one of qompose's.
+    observations and actions (the paper reuses the union's states only, Section V-B). The update is that of soft
+    Q-learning with its default settings at the skill's temperature and discount, with fresh optimisers; the skills keep
+    their own replays. `on_progress(done, total)` counts the updates of all skills. Raises QomposeError for skills that
+    are not fresh from soft Q-learning, have lost their replay, or whose task is not one of qompose's, and if the
+    learning diverges.
     """
     skills = list(skills)
     check_compatible(skills)
     tasks = [_task_of(skill) for skill in skills]
     union = unite_replays(skills)
-    done = [0] * len(skills)
+    done, lock, stop = [0] * len(skills), threading.Lock(), threading.Event()
 
     def learn(index: int) -> Skill:
-        def advanced(count: int) -> None:
-            done[index] = count
-            if on_progress is not None:
-                on_progress(sum(done), updates * len(skills))
+        def advance(count: int) -> None:
+            if stop.is_set():
+                raise _Stopped
+            with lock:
+                done[index] = count
+                if on_progress is not None:
+                    on_progress(sum(done), updates * len(skills))
 
-        return _learn(skills[index], relabel(tasks[index], union), updates, seed + index, advanced)
+        try:
+            return _learn(skills[index], relabel(tasks[index], union), updates, seed, advance)
+        except BaseException:
+            stop.set()
+            raise
 
-    # JAX releases the interpreter while it computes: as many skills at once as there are cores.
-    with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
-        return list(pool.map(learn, range(len(skills))))
+    # JAX releases the interpreter while it computes.
+    with ThreadPoolExecutor(len(skills)) as pool:
+        learning = [pool.submit(learn, index) for index in range(len(skills))]
+        try:
+            results = [future.exception() for future in learning]
+        except BaseException:  # an interrupt comes to this thread: the others end at their next mark
+            stop.set()
+            raise
+    for error in sorted(filter(None, results), key=lambda error: isinstance(error, _Stopped)):
+        raise error
+    return [future.result() for future in learning]
 
 
-def _learn(skill: Skill, data: Transition, updates: int, seed: int, advanced: Callable[[int], None]) -> Skill:
+def _learn(skill: Skill, data: Transition, updates: int, seed: int, advance: Callable[[int], None]) -> Skill:
     agent, state = resume_sql(skill, updates)
     marks = [*range(CHUNK, updates, CHUNK), updates]
-    for count, latest, _ in learn_from_log(agent, data, marks, seed=seed, state=state):
+    for count, latest, figures in learn_from_log(agent, data, marks, seed=seed, state=state):
+        if not all(map(math.isfinite, figures.values())):
+            raise QomposeError(
+                f"skill {skill.name!r} diverged on the shared experience within {count} updates; "
+                "give fewer updates, or compose without shared experience"
+            )
         state = latest
-        advanced(count)
+        advance(count)
     return dataclasses.replace(
         skill,
         critic=as_network(state.critic),
@@ -78,8 +105,9 @@ def resume_sql(skill: Skill, updates: int) -> tuple[SQL, SQLState]:
 
 def _task_of(skill: Skill) -> Task:
     """The task whose rewards the skill learned: one of qompose's own, since only they can recompute rewards."""
-    if skill.algorithm != "sql" or skill.critic.spec["kind"] != "critic":
-        kind = "composed" if skill.composition is not None else f"of {skill.algorithm}"
+    sampler = skill.sampler
+    if skill.algorithm != "sql" or skill.composition or sampler is None or sampler.spec["kind"] != "sampler":
+        kind = "composed" if skill.composition else f"of {skill.algorithm}"
         raise QomposeError(f"skill {skill.name!r} is {kind}; only single skills of sql learn from shared experience")
     name = str(skill.task["id"]).removeprefix("qompose:")
     if name.removesuffix("-v0") not in TASKS:
@@ -87,4 +115,16 @@ def _task_of(skill: Skill) -> Task:
             f"skill {skill.name!r} learned {name!r}, whose rewards cannot be computed from stored transitions; "
             "compose without shared experience"
         )
-    return make_task(name, **skill.task["options"])
+    task = make_task(name, **skill.task["options"])
+    facts = {
+        "observations": (skill.observation["size"], len(task.observation_names)),
+        "observation names": (skill.observation["names"] or list(task.observation_names), list(task.observation_names)),
+        "actions": (skill.action["size"], task.action_size),
+        "terminal states": (skill.terminates, task.terminates),
+    }
+    for what, (own, expected) in facts.items():
+        if own != expected:
+            raise QomposeError(
+                f"skill {skill.name!r} says that it learned {name}, but its {what} are {own}, not {expected}"
+            )
+    return task

@@ -45,7 +45,7 @@ def draw_final_positions(
     constituents of the others: if there are others, a hollow diamond shows the average of the constituents' means,
     which is where averaging would lead.
     """
-    target = _check(path)
+    target = check_target(path)
     groups = [(label, np.asarray(positions, np.float64), colour) for label, positions, colour in groups]
     for label, positions, _ in groups:
         if positions.ndim != 2 or positions.shape[1] != 2 or not positions.size or not np.isfinite(positions).all():
@@ -53,7 +53,7 @@ def draw_final_positions(
     average = None
     if len(groups) > constituents > 1:
         average = np.mean([positions.mean(axis=0) for _, positions, _ in groups[:constituents]], axis=0)
-    figure = _figure(6.4, 7.0)
+    figure = make_figure(6.4, 7.0)
     axes = figure.subplots()
     everything = np.concatenate([positions for _, positions, _ in groups] or [np.zeros((1, 2))])
     edge = max(1.55, float(np.abs(everything).max()) + 0.1)
@@ -79,7 +79,7 @@ def draw_final_positions(
         ],
         "average_of_constituents": None if average is None else average.tolist(),
     }  # fmt: skip
-    return _save(figure, target, numbers)
+    return save_figure(figure, target, numbers)
 
 
 def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
 
     Lines are the last 20 training episodes, dots are evaluations. Raises QomposeError for a run without metrics.
     """
-    target = _check(path)
+    target = check_target(path)
     if not runs:
         raise QomposeError("there is nothing to draw; give the directory of at least one run")
     curves = [(label, read_metrics(Path(run))) for label, run in zip(_labels(runs), runs, strict=True)]
@@ -97,7 +97,7 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
     panels = [panel for panel in PANELS if any(_curve(lines, name) for _, lines in curves for name in panel[1:])]
     if not panels:
         raise QomposeError("no episode had ended when these runs logged their figures; train for longer")
-    figure = _figure(4.2 * len(panels), 3.9)
+    figure = make_figure(4.2 * len(panels), 3.9)
     figure.suptitle("training (lines: last 20 episodes, dots: evaluations)", fontsize=10, color=INK)
     for axes, (label, *names) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for index, (run, lines) in enumerate(curves):
@@ -121,7 +121,7 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
         "runs": [{"run": label, **{name: _curve(lines, name) for name in used if _curve(lines, name)}}
                  for label, lines in curves]
     }  # fmt: skip
-    return _save(figure, target, numbers)
+    return save_figure(figure, target, numbers)
 
 
 def _draw_scene(axes: Any) -> None:
@@ -185,7 +185,8 @@ def _thousands(value: float, _: Any = None) -> str:
     return f"{value / 1000:g} k" if value else "0"
 
 
-def _figure(width: float, height: float) -> Any:
+def make_figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches."""
     # Without pyplot there is no global state, no window and no display.
     from matplotlib.figure import Figure
 
@@ -194,14 +195,16 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _check(path: str | os.PathLike[str]) -> Path:
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """The path, if a picture of that suffix can be written; raises QomposeError otherwise."""
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise QomposeError(f"{target}: cannot draw {target.suffix or 'without a suffix'}; use {', '.join(SUFFIXES)}")
     return target
 
 
-def _save(figure: Any, path: Path, numbers: dict[str, Any]) -> dict[str, Any]:
+def save_figure(figure: Any, path: Path, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Write the figure whole or not at all, and its numbers as JSON beside it; return the numbers."""
     new = path.with_name(f".{path.stem}.new{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

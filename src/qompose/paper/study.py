@@ -1,0 +1,183 @@
+"""What the tables and figures share: trainings and compositions on the planar pusher, and 100 episodes of each.
+
+Everything lies in one folder and is made once: a training in `runs/`, the episodes of a policy in `episodes/`.
+`python -m qompose.paper.study FOLDER CASE` is the process that measures one case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qompose import store
+from qompose.evaluation import evaluate
+from qompose.paper.jobs import Job, choose_cores, run_jobs
+from qompose.run import describe_system
+from qompose.shipped import load
+from qompose.skill.artifact import Skill
+from qompose.training.offline import Extraction, compose
+from qompose.training.online import Training
+from qompose.training.session import SKILL, skill_name
+from qompose.types import QomposeError
+
+ALGORITHMS = ("sql", "ddpg", "naf")
+CONSTITUENTS = ("PushLeft", "PushMiddle", "PushRight", "PushBottom")
+CORNERS = {
+    "PushBottomLeft": ("PushLeft", "PushBottom"),
+    "PushBottomMiddle": ("PushMiddle", "PushBottom"),
+    "PushBottomRight": ("PushRight", "PushBottom"),
+}
+EPISODES = 100
+FIGURES = ("distance", "puck_x", "puck_y")  # of every episode, in metres
+EVALUATIONS = 30  # in the course of a training
+SETTINGS = "study.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One policy of one seed: trained on its task, or merged from its constituents without an environment."""
+
+    algorithm: str
+    task: str
+    seed: int
+    merged: bool = False
+
+    @property
+    def name(self) -> str:
+        """A word for files and people."""
+        return f"{self.algorithm}-{skill_name(self.task)}{'-merged' if self.merged else ''}-s{self.seed}"
+
+    @property
+    def trainings(self) -> tuple[Case, ...]:
+        """What has to be trained for it."""
+        if not self.merged:
+            return (self,)
+        return tuple(Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder of runs that differ in algorithm, task and seed, and in nothing else."""
+
+    folder: Path
+    seeds: int
+    total_steps: int
+    workers: int | None = None
+
+    def open(self) -> None:
+        """Make the folder, or go on with it.
+
+        Raises QomposeError for impossible numbers, a folder that holds other files, or one of other settings.
+        """
+        if self.seeds < 1:
+            raise QomposeError(f"seeds is {self.seeds}; it must be at least 1")
+        Training(total_steps=self.total_steps)  # refuses what the trainings would
+        choose_cores(self.workers)  # refuses too many
+        settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
+        path = self.folder / SETTINGS
+        if path.exists():
+            with store.naming(str(self.folder)):
+                earlier = store.read_json(path)
+            if earlier != settings:
+                raise QomposeError(f"{self.folder} was begun with {earlier}, not {settings}; give another --output-dir")
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()):
+            raise QomposeError(f"{self.folder} holds other files; give another --output-dir")
+        store.write_json(path, settings)
+
+    def run_of(self, case: Case) -> Path:
+        """The directory of a training."""
+        return self.folder / "runs" / case.name
+
+    def episodes_of(self, case: Case) -> Path:
+        """The file of a case's episodes."""
+        return self.folder / "episodes" / f"{case.name}.json"
+
+    def training_job(self, case: Case) -> Job:
+        """Train a case; goes on where an interrupted training stopped."""
+        run = self.run_of(case)
+        command = (
+            *("qompose", "train", "--env", case.task, "--algo", case.algorithm, "--seed", str(case.seed), "--resume"),
+            *("--total-steps", str(self.total_steps), "--eval-freq", str(max(self.total_steps // EVALUATIONS, 1))),
+            *("--track", "none", "--progress", "none", "--output-dir", str(run)),
+        )
+        return Job(case.name, command, run / SKILL / "manifest.json", run=run, total_steps=self.total_steps)
+
+    def measuring_job(self, case: Case) -> Job:
+        """Run the episodes of a case; a merged one is composed first."""
+        command = ("qompose.paper.study", str(self.folder), json.dumps(dataclasses.asdict(case)))
+        needs = tuple(self.training_job(training).file for training in case.trainings)
+        return Job(f"{case.name}-episodes", command, self.episodes_of(case), needs)
+
+    def run(self, label: str, trainings: Iterable[Case], measurements: Iterable[Job]) -> None:
+        """Do what is not done yet; see `run_jobs`."""
+        jobs = [*(self.training_job(case) for case in dict.fromkeys(trainings)), *measurements]
+        run_jobs(jobs, self.folder / "logs", label=label, workers=self.workers)
+
+    def measure(self, label: str, cases: Iterable[Case]) -> dict[Case, dict[str, Any]]:
+        """Train, compose and evaluate; return what `measure` wrote of each case."""
+        cases = list(cases)
+        trainings = [training for case in cases for training in case.trainings]
+        self.run(label, trainings, [self.measuring_job(case) for case in cases])
+        return {case: store.read_json(self.episodes_of(case)) for case in cases}
+
+    def write(
+        self, name: str, result: dict[str, Any], records: Iterable[dict[str, Any]], trainings: Iterable[Case]
+    ) -> Path:
+        """Write NAME.json: the figures, and all that is needed to obtain them again."""
+        path = self.folder / f"{name}.json"
+        command = f"qompose reproduce {name} --seeds {self.seeds} --total-steps {self.total_steps}"
+        # A folder that was worked on for weeks may hold runs of several commits and machines.
+        files = [self.run_of(case) / "system.json" for case in dict.fromkeys(trainings)]
+        systems = [*(store.read_json(file) for file in files), *(record["system"] for record in records)]
+        made_by = {json.dumps(system, sort_keys=True): system for system in systems}
+        store.write_json(path, {
+            "command": command, "seed": list(range(self.seeds)), "machine": describe_system(),
+            "runs_made_by": list(made_by.values()), "result": result,
+        })  # fmt: skip
+        return path
+
+
+def load_case(study: Study, case: Case) -> Skill:
+    """The skill of a case whose trainings are done; a merged one is composed here."""
+    skills = [load(study.run_of(training)) for training in case.trainings]
+    if not case.merged:
+        return skills[0]
+    first, second = skills
+    return compose(first & second, name=case.name, options=Extraction(seed=case.seed))
+
+
+def measure(study: Study, case: Case) -> None:
+    """Write the final distance and position of the puck in every episode, for each way of acting.
+
+    Only the folder of the study matters here.
+    """
+    skill = load_case(study, case)
+    modes = ("sample", "best") if case.algorithm == "sql" else ("sample",)
+    record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
+    if not case.merged:
+        record |= {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
+    for mode in modes:
+        result = evaluate(skill, case.task, EPISODES, mode=mode, seed=1000 + case.seed)
+        record[mode] = {name: result.values(name).round(5).tolist() for name in FIGURES}
+    path = study.episodes_of(case)
+    path.parent.mkdir(exist_ok=True)
+    store.write_json(path, record)
+
+
+def positions(record: dict[str, Any], mode: str = "sample") -> np.ndarray:
+    """Where the puck ended in each episode of a case (episodes, 2), in metres."""
+    return np.stack([np.array(record[mode][name]) for name in ("puck_x", "puck_y")], axis=-1)
+
+
+if __name__ == "__main__":
+    folder, text = sys.argv[1:]
+    measure(Study(Path(folder), 1, 1), Case(**json.loads(text)))

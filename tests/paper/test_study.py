@@ -1,0 +1,126 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from qompose.evaluation import evaluate
+from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, load_case, measure, positions
+from qompose.shipped import load
+from qompose.store import read_json, write_json
+from qompose.tasks import make_task
+from qompose.training.offline import Extraction, compose
+from qompose.training.session import ALGORITHMS as KNOWN
+from qompose.types import QomposeError
+
+LEFT, BOTTOM = (Case("sql", task, 0) for task in CORNERS["PushBottomLeft"])
+MERGED = Case("sql", "PushBottomLeft", 0, merged=True)
+
+
+def test_a_corner_is_merged_from_the_lines_that_meet_there():
+    assert set(ALGORITHMS) == set(KNOWN)
+    for corner, (first, second) in CORNERS.items():
+        x, y = make_task(first).options()["goal_x"], make_task(second).options()["goal_y"]
+        options = make_task(corner).options()
+        assert (options["goal_x"], options["goal_y"]) == (x, y) and None not in (x, y)
+
+
+def test_a_training_goes_on_where_it_stopped_and_is_evaluated_thirty_times(tmp_path):
+    job = Study(tmp_path, 1, 60_000).training_job(Case("ddpg", "PushRight", 4))
+    words = list(job.arguments)
+    flags = dict(itertools.pairwise(words))
+    assert words[:2] == ["qompose", "train"] and "--resume" in words
+    assert (flags["--env"], flags["--algo"], flags["--seed"]) == ("PushRight", "ddpg", "4")
+    assert (flags["--total-steps"], flags["--eval-freq"]) == ("60000", "2000")
+    assert flags["--output-dir"] == str(job.run) == str(tmp_path / "runs" / "ddpg-push-right-s4")
+    assert job.file == job.run / "skill" / "manifest.json"
+
+
+def test_measuring_waits_for_every_training_of_its_case(tmp_path):
+    study = Study(tmp_path, 1, 2000)
+    assert study.measuring_job(LEFT).needs == (study.training_job(LEFT).file,)
+    assert study.measuring_job(MERGED).needs == tuple(study.training_job(case).file for case in (LEFT, BOTTOM))
+    assert Case(**json.loads(study.measuring_job(MERGED).arguments[-1])) == MERGED
+
+
+def test_every_training_is_run_once_however_often_it_is_needed(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("qompose.paper.study.run_jobs", lambda jobs, *_, **__: seen.extend(jobs))
+    study = Study(tmp_path, 1, 2000)
+    for case in (LEFT, MERGED):
+        study.episodes_of(case).parent.mkdir(exist_ok=True)
+        write_json(study.episodes_of(case), {})
+    study.measure("runs", [LEFT, MERGED])
+    assert [job.name for job in seen] == [
+        *("sql-push-left-s0", "sql-push-bottom-s0"),
+        *("sql-push-left-s0-episodes", "sql-push-bottom-left-merged-s0-episodes"),
+    ]
+
+
+def test_episodes_of_a_trained_skill_are_those_of_an_evaluation(tiny, trained):
+    measure(trained, LEFT)
+    record, skill = read_json(trained.episodes_of(LEFT)), load(trained.run_of(LEFT))
+    assert (record["algorithm"], record["task"], record["seed"], record["merged"]) == ("sql", "PushLeft", 0, False)
+    assert record["steps"] == 120 and record["episodes"] == 4 and "commit" in record["system"]
+    for mode in ("sample", "best"):
+        result = evaluate(skill, "PushLeft", 3, mode=mode, seed=1000)
+        for name in ("distance", "puck_x", "puck_y"):
+            np.testing.assert_allclose(record[mode][name], result.values(name), atol=1e-5)
+    np.testing.assert_array_equal(positions(record)[:, 1], record["sample"]["puck_y"])
+
+
+def test_a_merged_case_is_composed_and_measured_on_the_corner(tiny, trained, monkeypatch):
+    monkeypatch.setattr("qompose.paper.study.Extraction", lambda seed: Extraction(steps=5, batch_size=8, seed=seed))
+    measure(trained, MERGED)
+    first, second = load_case(trained, LEFT), load_case(trained, BOTTOM)
+    composed = compose(first & second, options=Extraction(steps=5, batch_size=8, seed=0))
+    result = evaluate(composed, "PushBottomLeft", 3, seed=1000)
+    record = read_json(trained.episodes_of(MERGED))
+    np.testing.assert_allclose(record["sample"]["distance"], result.values("distance"), atol=1e-5)
+    assert record["merged"] and "steps" not in record
+
+
+def test_a_result_says_how_to_obtain_it_and_what_made_its_runs(tmp_path):
+    study = Study(tmp_path, 2, 2000)
+    study.run_of(LEFT).mkdir(parents=True)
+    write_json(study.run_of(LEFT) / "system.json", {"commit": "c"})
+    records = [{"system": {"commit": commit}} for commit in ("a", "b", "a")]
+    path = study.write("table1", {"rows": []}, records, [LEFT, LEFT])
+    record = json.loads(path.read_text())
+    assert path == tmp_path / "table1.json" and record["result"] == {"rows": []} and record["seed"] == [0, 1]
+    assert record["command"] == "qompose reproduce table1 --seeds 2 --total-steps 2000"
+    assert (
+        record["runs_made_by"] == [{"commit": "c"}, {"commit": "a"}, {"commit": "b"}]
+        and "jax" in record["machine"]["versions"]
+    )
+
+
+def test_a_study_goes_on_only_with_its_own_settings(tmp_path, fingerprint):
+    Study(tmp_path / "out", 1, 2000).open()
+    Study(tmp_path / "out", 5, 2000, workers=1).open()  # more seeds may be added
+    before = fingerprint(tmp_path)
+    with pytest.raises(QomposeError, match=r"'total_steps': 2000.*, not .*'total_steps': 3000.*another --output-dir$"):
+        Study(tmp_path / "out", 1, 3000).open()
+    assert fingerprint(tmp_path) == before
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path, fingerprint):
+    (tmp_path / "thesis.tex").write_text("precious")
+    before = fingerprint(tmp_path)
+    with pytest.raises(QomposeError, match="holds other files; give another --output-dir"):
+        Study(tmp_path, 1, 2000).open()
+    assert fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 2000, None), "seeds is 0"),
+        ((1, 500, None), "warmup_steps is 1000"),
+        ((1, 2000, 0), "workers is 0"),
+    ],
+)
+def test_impossible_numbers_are_refused_before_anything_is_made(tmp_path, numbers, message):
+    with pytest.raises(QomposeError, match=message):
+        Study(tmp_path / "out", *numbers).open()
+    assert not (tmp_path / "out").exists()
