@@ -6,6 +6,7 @@ import pytest
 
 from qompose.nets import (
     Actor,
+    CorrectedQ,
     QFunction,
     Sampler,
     SumQ,
@@ -174,6 +175,13 @@ def test_composed_q_is_the_weighted_sum():
     np.testing.assert_allclose(nested(observation, action), expected, rtol=1e-5)
 
 
+def test_corrected_q_is_the_sum_less_the_correction():
+    total, correction = SumQ([make_critic(0), make_critic(1)], (0.5, 0.7)), make_critic(2)
+    observation, action = jnp.ones(3), jax.random.normal(jax.random.key(2), (5, 2))
+    expected = total(observation, action) - correction(observation, action)
+    np.testing.assert_allclose(CorrectedQ(total, correction)(observation, action), expected)
+
+
 def modules():
     return {
         "critic": randomise(make_critic()),
@@ -182,6 +190,7 @@ def modules():
         "actor": randomise(make_actor()),
         "quadratic": randomise(make_quadratic()),
         "sum of quadratics": SumQ([make_quadratic(0), make_quadratic(1)], (0.5, 0.5)),
+        "corrected": CorrectedQ(SumQ([make_critic(0), make_critic(1)], (0.5, 0.7)), make_critic(2)),
         "sum": SumQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (0.5, 0.5))], (2.0, -1.0)),
     }
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qompose.shipped import load
     from qompose.skill.artifact import Skill
     from qompose.tasks import make_task
+    from qompose.training.correct import Correction
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
     from qompose.training.session import train
@@ -41,6 +42,7 @@ _HOMES = {
     "Skill": "qompose.skill.artifact",
     "load": "qompose.shipped",
     "make_task": "qompose.tasks",
+    "Correction": "qompose.training.correct",
     "Extraction": "qompose.training.offline",
     "compose": "qompose.training.offline",
     "Training": "qompose.training.online",
@@ -49,7 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "DDPG", "NAF", "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
+    "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
     "compose", "evaluate", "load", "make_task", "record", "train",
 ]  # fmt: skip
 

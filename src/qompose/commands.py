@@ -20,6 +20,7 @@ import tyro
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.store import parse_json
+from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
 from qompose.training.session import ALGORITHMS, SKILL, Agent, skill_name
@@ -108,6 +109,8 @@ def compose(
     output_dir: Path | None = None,
     name: str | None = None,
     extract: bool = True,
+    correct: Switch = False,
+    correct_steps: int = 4_000,
     replay: bool = True,
     overwrite: Switch = False,
     json: Switch = False,
@@ -121,6 +124,8 @@ def compose(
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
+        correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
+        correct_steps: Gradient steps of the correction.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
         json: Print the answer as JSON.
@@ -139,19 +144,22 @@ def compose(
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
     with bars() as shown:
         skill = offline.compose(
-            given, name=name, extract=extract, options=extraction,
-            on_progress=lambda done, total: shown.update("extracting", done, total),
+            given, name=name, extract=extract, correct=correct, options=extraction,
+            correction=Correction(steps=correct_steps, seed=extraction.seed),
+            on_progress=lambda done, total: shown.update("composing", done, total),
         )  # fmt: skip
     skill.save(directory, replay=replay, overwrite=overwrite)
     answer = {
         "skill": str(directory), "name": skill.name, "temperature": skill.temperature,
         "composition": skill.composition, "extraction": skill.provenance["extraction"],
+        "correction": skill.provenance.get("correction"),
     }  # fmt: skip
     if json:
         return answer
     parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in given.items())
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
-    print(f"{skill.name}: {parts}{heat}, saved in {directory}")
+    taken = " - C" if correct else ""
+    print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
     return None
 
 

@@ -158,7 +158,7 @@ class QuadraticQ(eqx.Module):
 class SumQ(eqx.Module):
     """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
 
-    members: list[QFunction | QuadraticQ | SumQ]
+    members: list[QFunction | QuadraticQ | SumQ | CorrectedQ]
     weights: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(
@@ -166,6 +166,19 @@ class SumQ(eqx.Module):
     ) -> Float[Array, "*shape"]:
         """Values of any number of actions in one state, or in each state of a batch."""
         return combine_values([member(observation, action) for member in self.members], self.weights)
+
+
+class CorrectedQ(eqx.Module):
+    """Q_w = Σ w_i Q_i − C_w: a composed Q without what the skills' later disagreement makes it overestimate."""
+
+    total: SumQ
+    correction: QFunction
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
+        return self.total(observation, action) - self.correction(observation, action)
 
 
 class Sampler(eqx.Module):
@@ -190,7 +203,7 @@ class Actor(eqx.Module):
         return jnp.tanh(self.network(observation))
 
 
-Module = QFunction | QuadraticQ | SumQ | Sampler | Actor
+Module = QFunction | QuadraticQ | SumQ | CorrectedQ | Sampler | Actor
 KINDS: dict[type, str] = {QFunction: "critic", QuadraticQ: "quadratic", Sampler: "sampler", Actor: "actor"}
 
 
@@ -211,6 +224,8 @@ def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
     if isinstance(module, SumQ):
         return {"kind": "sum", "weights": list(module.weights), "of": [describe(member) for member in module.members]}
+    if isinstance(module, CorrectedQ):
+        return {"kind": "corrected", "of": [describe(module.total), describe(module.correction)]}
     network = module.network
     hidden = [int(bias.shape[0]) for bias in network.biases]
     return {"kind": KINDS[type(module)], "hidden": hidden, "layer_norm": network.layer_norm}
@@ -218,8 +233,9 @@ def describe(module: Module) -> dict[str, Any]:
 
 def to_arrays(module: Module) -> dict[str, np.ndarray]:
     """The module's numbers under the names of a skill's file."""
-    if isinstance(module, SumQ):
-        parts = enumerate(to_arrays(member) for member in module.members)
+    if isinstance(module, SumQ | CorrectedQ):
+        members = module.members if isinstance(module, SumQ) else [module.total, module.correction]
+        parts = enumerate(to_arrays(member) for member in members)
         return {f"{index}/{name}": array for index, part in parts for name, array in part.items()}
     network = module.network
     arrays: dict[str, Any] = {
@@ -242,15 +258,19 @@ def to_arrays(module: Module) -> dict[str, np.ndarray]:
 def from_arrays(specification: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Rebuild the module that `describe` and `to_arrays` took apart."""
     kind = specification["kind"]
-    if kind == "sum":
+    if kind in ("sum", "corrected"):
         members = []
         for index, child in enumerate(specification["of"]):
             prefix = f"{index}/"
             part = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
             members.append(from_arrays(child, part))
+        if kind == "corrected":
+            return CorrectedQ(*members)
         return SumQ(members=members, weights=tuple(float(weight) for weight in specification["weights"]))
     if kind not in KINDS.values():
-        raise QomposeError(f"network kind {kind!r} is unknown; this version knows {', '.join(KINDS.values())} and sum")
+        raise QomposeError(
+            f"network kind {kind!r} is unknown; this version knows {', '.join(KINDS.values())}, sum, corrected"
+        )
     depth = len(specification["hidden"])
     array = {name: jnp.asarray(value) for name, value in arrays.items()}
     network = Perceptron(

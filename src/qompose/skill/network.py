@@ -29,10 +29,10 @@ MOST_LAYERS = 8
 MOST_UNITS = 4096
 DEEPEST = 8
 
-# What may stand in a role: the leaf first, then the node above leaves, if there is one. The policy of NAF is the
-# maximum of its critic, so that nothing stands in the other role.
+# What may stand in a role: the leaf first, then the nodes above leaves, if there are any. The policy of NAF is the
+# maximum of its critic, so that nothing stands in the other role. `corrected` is a sum and the correction taken off it.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sql": {"critic": ("critic", "sum"), "sampler": ("sampler", "candidates")},
+    "sql": {"critic": ("critic", "sum", "corrected"), "sampler": ("sampler", "candidates")},
     "ddpg": {"critic": ("critic", "sum"), "sampler": ("actor",)},
     "naf": {"critic": ("quadratic", "sum"), "sampler": ()},
 }
@@ -84,6 +84,8 @@ def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> in
         raise QomposeError(f"{field}.of: must be a list of 1 to {MOST_LEAVES} networks")
     if kind == "sum":
         _check_weights(spec["weights"], len(children), f"{field}.weights")
+    if kind == "corrected" and [isinstance(c, dict) and c.get("kind") for c in children] != ["sum", kinds[0]]:
+        raise QomposeError(f"{field}.of: must be a sum and its correction, two networks of kinds sum and {kinds[0]}")
     return sum(_check_node(child, kinds, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
 
 
@@ -137,7 +139,7 @@ def leaves_of(
     if "of" not in spec:
         yield prefix, spec, weight
         return
-    weights = spec.get("weights", [1.0] * len(spec["of"]))
+    weights = [1.0, -1.0] if spec["kind"] == "corrected" else spec.get("weights", [1.0] * len(spec["of"]))
     for index, (child, share) in enumerate(zip(spec["of"], weights, strict=True)):
         yield from leaves_of(child, f"{prefix}{index}/", weight * share)
 

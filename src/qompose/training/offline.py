@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
 from qompose.learning import measure_observations
-from qompose.nets import Actor, Sampler, set_observation_scale
+from qompose.nets import Actor, CorrectedQ, Sampler, set_observation_scale
 from qompose.run import command_line, describe_system, now
 from qompose.skill.algebra import (
     as_network,
@@ -29,6 +29,7 @@ from qompose.skill.algebra import (
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression
 from qompose.skill.manifest import NAME
+from qompose.training.correct import Correction, check_correctable, learn_correction
 from qompose.types import QomposeError
 
 # Steps in one compiled call: short enough for a live progress bar.
@@ -65,7 +66,9 @@ def compose(
     *,
     name: str | None = None,
     extract: bool = True,
+    correct: bool = False,
     options: Extraction | None = None,
+    correction: Correction | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Skill:
     """Combine skills into one that does all at once, offline (paper, Section IV): `compose(left & bottom)`.
@@ -73,11 +76,15 @@ def compose(
     `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are for
     `{a: 0.7, b: 0.3}`. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills' replays;
     without it the skill acts on Q_Σ directly, by importance resampling over the constituents' samplers and uniform
-    candidates (not for DDPG). NAF needs neither: the maximum of its Q_Σ is known in closed form. Raises QomposeError
-    if the skills do not fit together, with the reason.
+    candidates (not for DDPG). NAF needs neither: the maximum of its Q_Σ is known in closed form. With `correct` the
+    divergence correction C_w is learned first, as `correction` says, and the skill's Q is `Σ w_i Q_i − C_w`: only for
+    skills of soft Q-learning that are not composed themselves, with their replays. Raises QomposeError if the skills do
+    not fit together, with the reason. `on_progress` is told steps done and steps in all, of both kinds.
     """
     skills, weights = linear_form(expression)
-    options = options or Extraction()
+    options, correction = options or Extraction(), correction or Correction()
+    if correct:
+        check_correctable(skills)
     algorithm = skills[0].algorithm
     if algorithm == "ddpg" and not extract:
         raise QomposeError("skills of ddpg act by an actor only: compose them with extraction")
@@ -86,13 +93,32 @@ def compose(
     name = NAME("name", name or "-and-".join(names)[:64].rstrip("-._"))
     critic = compose_critic(skills, weights)
     temperature = compose_temperature(skills, weights)
-    union = unite_replays(skills) if extract or all(skill.replay is not None for skill in skills) else None
+    needed = extract or correct
+    union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
+    before, after = correction.steps if correct else 0, options.steps if extract else 0
+
+    def report(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(done, before + after)
+
     begin = time.perf_counter()
+    if correct:
+        assert union is not None and temperature is not None
+        learned = learn_correction(skills, weights, temperature, union, correction, on_progress=report)
+        critic = CorrectedQ(critic, learned)
+    corrected = time.perf_counter()
     if extract:
         assert union is not None
         agent = _extracting_agent(skills[0], temperature, options)
         size = int(skills[0].action["size"])
-        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=on_progress)
+        policy = extract_policy(
+            agent,
+            critic,
+            union.observation,
+            size,
+            options,
+            on_progress=lambda done, total: report(before + done, total),
+        )
         sampler = as_network(policy)
     else:
         sampler = gather_samplers(skills) if algorithm == "sql" else None
@@ -108,11 +134,16 @@ def compose(
             "command": command_line(),
             "created": now(),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
-                           "seed": options.seed, "seconds": round(time.perf_counter() - begin, 2)},
+                           "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
+            **({"correction": _plain(correction) | {"seconds": round(corrected - begin, 2)}} if correct else {}),
             "versions": describe_system()["versions"],
         },
         replay=union,
     )  # fmt: skip
+
+
+def _plain(options: Correction) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
 
 
 def _list_tasks(skills: Sequence[Skill]) -> str:
