@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qompose.agents.naf import NAF
     from qompose.agents.sql import SQL
     from qompose.evaluation import Evaluation, evaluate
+    from qompose.explanation import Explanation, explain
     from qompose.shipped import load
     from qompose.skill.artifact import Skill
     from qompose.tasks import make_task
@@ -39,6 +40,8 @@ _HOMES = {
     "SQL": "qompose.agents.sql",
     "Evaluation": "qompose.evaluation",
     "evaluate": "qompose.evaluation",
+    "Explanation": "qompose.explanation",
+    "explain": "qompose.explanation",
     "Skill": "qompose.skill.artifact",
     "load": "qompose.shipped",
     "make_task": "qompose.tasks",
@@ -51,8 +54,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "load", "make_task", "record", "train",
+    "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
+    "compose", "evaluate", "explain", "load", "make_task", "record", "train",
 ]  # fmt: skip
 
 _register()

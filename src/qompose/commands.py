@@ -19,6 +19,7 @@ import tyro
 
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
+from qompose.skill.artifact import Skill
 from qompose.store import parse_json
 from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
@@ -132,13 +133,8 @@ def compose(
     """
     from qompose.training import offline
 
-    if len(skills) < 2:
-        raise QomposeError("give at least two skills to compose")
-    if weights and len(weights) != len(skills):
-        raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
-    loaded = [load(path) for path in skills]
-    given = dict(zip(loaded, weights or [1.0 / len(loaded)] * len(loaded), strict=True))
-    default = name or "-and-".join(skill.name for skill in loaded)[:64].rstrip("-._")
+    given = _weigh(skills, weights)
+    default = name or "-and-".join(skill.name for skill in given)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / default
     if directory.exists() and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
@@ -160,6 +156,45 @@ def compose(
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
     taken = " - C" if correct else ""
     print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
+    return None
+
+
+def explain(
+    skills: Paths,
+    weights: tuple[float, ...] = (),
+    steps: int = 4_000,
+    members: int = 3,
+    seed: int = 0,
+    output: Path | None = None,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Say how much skills disagree and what their sum would lose, without an environment.
+
+    Args:
+        skills: Directories of skills or runs, or names of shipped skills.
+        weights: One weight for each skill, used as given; equal shares unless given.
+        steps: Gradient steps of the bounds and the certificate.
+        members: Networks that learn them from different parts of the replays.
+        seed: Seed of everything random.
+        output: Picture of the divergence to write; the numbers go into a .json beside it.
+        json: Print the answer as JSON.
+    """
+    from qompose import explanation
+    from qompose.view.pictures import draw_divergence
+
+    given = _weigh(skills, weights)
+    with bars() as shown:
+        report = explanation.explain(
+            given, members=members, options=Correction(steps=steps, seed=seed, hidden=(64, 64)),
+            on_progress=lambda done, total: shown.update("explaining", done, total),
+        )  # fmt: skip
+    if output is not None:
+        draw_divergence(output, report)
+    if json:
+        return report.summary() | {"picture": None if output is None else str(output)}
+    print(report)
+    if output is not None:
+        print(f"{output} and {output.with_suffix('.json')}")
     return None
 
 
@@ -345,6 +380,16 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     if not ok:
         raise QomposeError("something does not work; see FAILED above")
     return None
+
+
+def _weigh(skills: tuple[str, ...], weights: tuple[float, ...]) -> dict[Skill, float]:
+    """The skills at those paths with the weights of the flags, or equal shares."""
+    if len(skills) < 2:
+        raise QomposeError("give at least two skills to compose")
+    if weights and len(weights) != len(skills):
+        raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
+    loaded = [load(path) for path in skills]
+    return dict(zip(loaded, weights or [1.0 / len(loaded)] * len(loaded), strict=True))
 
 
 def _env_options(pairs: tuple[str, ...], **given: Any) -> dict[str, Any]:

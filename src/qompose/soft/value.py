@@ -39,7 +39,8 @@ def log_weights(q: Any, log_density: Any, temperature: float) -> Any:
 
     q, log_density: (*batch, particles) -> (*batch, particles), Σ_k W_k = 1
     """
-    log_weight = q / temperature - log_density
+    # Values first become differences: in float32 a large offset over α would eat the digits.
+    log_weight = (q - q.__array_namespace__().max(q, axis=-1, keepdims=True)) / temperature - log_density
     return log_weight - logsumexp(log_weight)[..., None]
 
 

@@ -28,7 +28,7 @@ from qompose.skill.artifact import Skill
 from qompose.soft.bounds import divergence
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target
-from qompose.soft.value import log_weights
+from qompose.soft.value import log_weights, soft_value
 from qompose.types import QomposeError, Transition
 
 # Steps in one compiled call, between two corrections of the level.
@@ -72,7 +72,8 @@ class Survey(NamedTuple):
     action: Any  # (N, act)
     discount: Any  # (N,), γ (1 − terminated)
     next_observation: Any  # (N, obs)
-    kappa: Any  # (N,), divergence of the next state
+    values: Any  # (N, skills), V_i of the next state
+    kappa: Any  # (N,), its divergence Σ w_i V_i − V_Σ
     error: Any  # (N,), its standard error
     next_actions: Any  # (N, K, act), draws in the next state
     log_weight: Any  # (N, K), their weights as a sample of π_Σ
@@ -86,7 +87,9 @@ def check_correctable(skills: Sequence[Skill]) -> None:
     """Refuse what has no correction: skills without soft values, and skills that were themselves composed."""
     for skill in skills:
         if skill.algorithm != "sql":
-            raise QomposeError(f"skill {skill.name!r} learned with {skill.algorithm}: no soft value, so no correction")
+            raise QomposeError(
+                f"skill {skill.name!r} learned with {skill.algorithm}: no soft value, so no correction or certificate"
+            )
         if skill.critic.spec["kind"] != "critic":
             raise QomposeError(
                 f"skill {skill.name!r} is itself composed; only sums of skills that were learned are corrected: "
@@ -119,9 +122,11 @@ def survey(
         )
         for begin in range(0, len(states), BLOCK)
     ]  # fmt: skip
-    kappa, error, actions, log_weight = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+    values, kappa, error, actions, log_weight = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
     discount = np.asarray(skills[0].discount * (1.0 - data.terminated), np.float32)
-    return Survey(data.observation, data.action, discount, data.next_observation, kappa, error, actions, log_weight)
+    return Survey(
+        data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight
+    )
 
 
 @partial(jax.jit, static_argnames=("size", "weights", "temperatures", "temperature", "options"))
@@ -135,7 +140,7 @@ def _survey(
     temperatures: tuple[float, ...],
     temperature: float,
     options: Correction,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array]:
     *keys, uniform_key = jax.random.split(key, 2 * len(samplers) + 1)
     batch, half = states.shape[0], options.candidates // 2
     each = -(-half // len(samplers))
@@ -149,10 +154,11 @@ def _survey(
     actions = jnp.tanh(u)
     q = [critic(states, actions) for critic in critics]
     kappa, error = divergence(q, weights, temperatures, temperature, log_density)
+    values = jnp.stack([soft_value(x, log_density, t) for x, t in zip(q, temperatures, strict=True)], axis=-1)
     # Strided, so that what is kept has the shares of the mixture that its density speaks of.
     kept = slice(None, None, options.kept)
     log_weight = log_weights(combine_values(q, weights)[:, kept], log_density[:, kept], temperature)
-    return kappa, error, actions[:, kept], log_weight
+    return values, kappa, error, actions[:, kept], log_weight
 
 
 class Values(eqx.Module):
@@ -233,7 +239,6 @@ def _improve(
     options: Correction,
 ) -> Learner:
     adam = optax.adam(anneal(options.learning_rate, options.final_rate, options.steps))
-    share = anneal(0.5, options.final_rate, options.steps)
 
     def step(learner: Learner, rows: Array, key: PRNGKeyArray) -> tuple[Learner, Array]:
         index = jax.random.randint(key, (options.batch_size,), 0, rows.shape[0])
@@ -257,8 +262,9 @@ def _improve(
         return learner, carry[1] + residual
 
     learner, residual = lax.fori_loop(0, count, body, (learner, jnp.zeros_like(learner.values.level)))
-    rate = share if isinstance(share, float) else share(done)
-    shift = rate * residual / count / (1.0 - jnp.mean(data.discount))
+    # Falls with the learning rate: each chunk knows the residual from a sample only.
+    share = 0.5 * jnp.maximum(1.0 - done.astype(jnp.float32) / options.steps, options.final_rate)
+    shift = share * residual / count.astype(jnp.float32) / (1.0 - jnp.mean(data.discount))
     levels = learner.values.level + shift, learner.target.level + shift
     return eqx.tree_at(lambda x: (x.values.level, x.target.level), learner, levels)
 
