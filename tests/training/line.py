@@ -115,6 +115,16 @@ def on_grid(q):
     return values.reshape(STATES, ACTIONS, *values.shape[1:])
 
 
+def place(x):
+    """Indices on the grid of states."""
+    return np.rint((np.asarray(x, np.float64) + 1.0) / 2.0 * (STATES - 1)).astype(int)
+
+
+def fall(alpha, q, gap):
+    """By how much the soft value falls if a gap is taken off q: (STATES,)"""
+    return finite.state_value(q, alpha) - finite.state_value(q - gap, alpha)
+
+
 @dataclass(frozen=True)
 class Exact:
     """Two skills on the line, their composition, and what the oracle says of the networks that the skills hold."""
@@ -124,6 +134,7 @@ class Exact:
     alpha: float
     total: np.ndarray  # Q_Σ of the networks
     correction: np.ndarray
+    kappa: np.ndarray
     reward: np.ndarray  # composed
 
     def regret(self, q):
@@ -150,5 +161,5 @@ def solve_exactly(temperatures, weights):
     rewards = np.stack([reward(MODES[skill.name]) for skill in skills])
     return Exact(
         skills, weights, alpha, finite.combine(weights, q), finite.correction(q, value, weights, kernel(), alpha),
-        finite.combine(weights, rewards),
+        finite.divergence(q, value, weights, alpha), finite.combine(weights, rewards),
     )  # fmt: skip

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
 from qompose.training.correct import Correction, learn_correction, survey
@@ -46,7 +48,7 @@ def test_a_corrected_composition_is_the_sum_less_what_was_learned(corrected, pai
     learned = learn_correction(pair, weights, skill.temperature, unite_replays(pair), QUICK)
     observations, actions = some_inputs(skill)
     total = sum(w * part.q(observations, actions) for w, part in zip(weights, pair, strict=True))
-    taken = np.asarray(learned(observations, actions[:, None, :]))[:, 0]
+    taken = np.asarray(learned(jnp.asarray(observations), jnp.asarray(actions[:, None, :])))[:, 0]
     np.testing.assert_allclose(skill.q(observations, actions), total - taken, atol=1e-4 * np.abs(total).max())
     assert np.ptp(taken) > 0.0
     again = Skill.load(skill.save(tmp_path / "both"))
@@ -125,3 +127,26 @@ def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_lo
     print(f"error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
     assert error < 0.10
     assert mended < 0.5 * mean and mean > 10.0 * problem.alpha
+
+
+@pytest.mark.slow
+def test_the_certificate_and_the_bounds_are_those_of_the_oracle(problem):
+    report = explain(problem.skills[0] & problem.skills[1])
+    kernel, kappa = line.kernel(), problem.kappa
+    lemma = finite.lemma_bound(kappa, kernel)
+    theorem = finite.theorem_bound(lemma, kernel, finite.boltzmann(problem.total, problem.alpha))
+    policy = finite.boltzmann(problem.total, problem.alpha)
+    exact = {
+        "regret": finite.soft_regret(problem.total, problem.correction, kernel, problem.alpha),
+        "overestimate": line.fall(problem.alpha, problem.total, problem.correction),
+        "lemma": line.fall(problem.alpha, problem.total, lemma),
+        "theorem": np.mean(policy * theorem, axis=1),
+    }
+    # Over the states to which the held-out transitions lead, all but evenly spread.
+    visited = line.place(report.positions[:, 0])
+    for name, wanted in exact.items():
+        found, mean = getattr(report, name), wanted[visited].mean()
+        print(f"{name}: oracle {mean:.4g}, learned {found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]")
+        assert found.mean == pytest.approx(mean, rel=0.15), name
+    assert report.divergence == pytest.approx(kappa[visited].mean(), rel=0.05)
+    assert report.verdict == "compose with correction"
