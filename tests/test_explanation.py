@@ -107,7 +107,7 @@ def test_no_member_sees_what_is_held_out_and_none_sees_what_another_does():
 
 @pytest.mark.parametrize(
     ("coverage", "high", "doubt", "verdict"),
-    [(0.3, 0.0, 0.0, "train"), (0.9, 0.5, 9.0, "compose"), (0.9, 5.0, 0.1, "compose with correction"),
+    [(0.05, 0.0, 0.0, "train"), (0.9, 0.5, 9.0, "compose"), (0.9, 5.0, 0.1, "compose with correction"),
      (0.9, 5.0, 0.9, "train")],
 )  # fmt: skip
 def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):

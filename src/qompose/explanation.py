@@ -29,7 +29,7 @@ MEMBERS = 3
 PIECES = 10
 # Rules of thumb of the verdict. A regret counts as small if it is below this share of the spread of V_Σ over states.
 SMALL_REGRET = 0.1
-LITTLE_COVERAGE = 0.5
+LITTLE_COVERAGE = 0.1
 # Largest disagreement of members on C, relative to what C differs by between actions, at which C is trusted.
 LARGEST_DOUBT = 0.5
 # Coordinates of an observation that make a map, if its names have them.
