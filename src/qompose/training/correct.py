@@ -175,6 +175,10 @@ class Values(eqx.Module):
         return lax.stop_gradient(self.level) + lax.stop_gradient(self.scale) * self.network(observation, action)
 
 
+def _adam(options: Correction) -> Any:  # optax's types know no modules
+    return optax.adam(anneal(options.learning_rate, options.final_rate, options.steps))
+
+
 class Learner(eqx.Module):
     """Everything that is learned; arrays have a leading axis of members that learn side by side."""
 
@@ -201,7 +205,7 @@ def solve(
     root = jax.random.fold_in(jax.random.key(options.seed), 1)
     data = jax.tree.map(jnp.asarray, survey)
     mean, deviation = measure_observations(data.observation)
-    adam = optax.adam(anneal(options.learning_rate, options.final_rate, options.steps))
+    adam = _adam(options)
 
     def start(key: PRNGKeyArray) -> Learner:
         network = init_perceptron(
@@ -238,7 +242,7 @@ def _improve(
     temperature: float,
     options: Correction,
 ) -> Learner:
-    adam = optax.adam(anneal(options.learning_rate, options.final_rate, options.steps))
+    adam = _adam(options)
 
     def step(learner: Learner, rows: Array, key: PRNGKeyArray) -> tuple[Learner, Array]:
         index = jax.random.randint(key, (options.batch_size,), 0, rows.shape[0])
