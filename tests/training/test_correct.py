@@ -7,6 +7,7 @@ import pytest
 from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
+from qompose.soft import finite
 from qompose.training.correct import Correction, learn_correction, survey
 from qompose.training.offline import Extraction, compose
 from qompose.types import QomposeError
