@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -243,6 +244,35 @@ def test_what_is_no_skill_is_not_overwritten(refused, tiny_runs, fingerprint, tm
         )
         assert f"skill '{directory}': " in message
     assert fingerprint(tmp_path) == before
+
+
+def test_a_composition_is_corrected_on_demand(ask, tiny_runs):
+    answer = ask("compose", *tiny_runs.values(), "--correct", "--correct-steps", 3, "--no-extract", "--name", "both")
+    assert answer["correction"]["steps"] == 3 and answer["extraction"]["steps"] == 0
+    skill = load(answer["skill"])
+    assert skill.critic.spec["kind"] == "corrected" and skill.act(np.zeros(2, np.float32)).shape == (2,)
+
+
+# ------------------------------------------------------------------------------------------------------- explain
+
+
+def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(run, ask, tiny_skills, tmp_path):
+    for name, skill in tiny_skills.items():
+        twice = [np.concatenate([field, field]) for field in skill.replay]
+        dataclasses.replace(skill, replay=type(skill.replay)(*twice)).save(tmp_path / name)
+    command = ["explain", *tiny_skills, "--steps", 2, "--members", 2]
+    out = run(*command, "--output", "map.png")
+    assert "certificate" in out and "verdict: " in out and out.endswith("map.png and map.json\n")
+    with Image.open("map.png") as picture:
+        assert picture.width > 100
+    answer = ask(*command)
+    assert answer["names"] == ["right", "top"] and answer["picture"] is None
+    assert f"verdict: {answer['verdict']}" in out
+
+
+def test_where_nothing_can_be_explained_the_reason_is_given(refused, tiny_runs):
+    assert "a replay has only 600 transitions; it takes 1000" in refused("explain", *tiny_runs.values())
+    assert "give at least two skills" in refused("explain", tiny_runs["right"])
 
 
 # ---------------------------------------------------------------------------------------------------------- eval

@@ -6,6 +6,7 @@ import pytest
 
 from qompose.nets import (
     Actor,
+    CorrectedQ,
     OrQ,
     PreferQ,
     QFunction,
@@ -214,6 +215,13 @@ def test_a_preference_has_the_gradient_of_its_formula_with_the_highest_value_hel
     np.testing.assert_allclose(jax.grad(lambda a: critic(observation, a))(action), expected, rtol=1e-4)
 
 
+def test_corrected_q_is_the_sum_less_the_correction():
+    total, correction = SumQ([make_critic(0), make_critic(1)], (0.5, 0.7)), make_critic(2)
+    observation, action = jnp.ones(3), jax.random.normal(jax.random.key(2), (5, 2))
+    expected = total(observation, action) - correction(observation, action)
+    np.testing.assert_allclose(CorrectedQ([total, correction])(observation, action), expected)
+
+
 def modules():
     return {
         "critic": randomise(make_critic()),
@@ -224,6 +232,7 @@ def modules():
         "sum of quadratics": SumQ([make_quadratic(0), make_quadratic(1)], (0.5, 0.5)),
         "or": OrQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (1.0, -0.5))], (0.25, 0.75), 0.1),
         "prefer": PreferQ([make_critic(0), OrQ([make_critic(1), make_critic(2)], (0.5, 0.5), 1.0)], 0.5, 0.1, 1.0, 8),
+        "corrected": CorrectedQ([SumQ([make_critic(0), make_critic(1)], (0.5, 0.7)), make_critic(2)]),
         "sum": SumQ([make_critic(0), SumQ([make_critic(1), make_critic(2)], (0.5, 0.5))], (2.0, -1.0)),
     }
 

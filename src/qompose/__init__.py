@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from qompose.agents.naf import NAF
     from qompose.agents.sql import SQL
     from qompose.evaluation import Evaluation, evaluate
+    from qompose.explanation import Explanation, explain
     from qompose.shipped import load
     from qompose.skill.artifact import Skill
     from qompose.skill.expression import prefer
     from qompose.tasks import make_task
+    from qompose.training.correct import Correction
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
     from qompose.training.session import train
@@ -39,9 +41,12 @@ _HOMES = {
     "SQL": "qompose.agents.sql",
     "Evaluation": "qompose.evaluation",
     "evaluate": "qompose.evaluation",
+    "Explanation": "qompose.explanation",
+    "explain": "qompose.explanation",
     "Skill": "qompose.skill.artifact",
     "load": "qompose.shipped",
     "make_task": "qompose.tasks",
+    "Correction": "qompose.training.correct",
     "Extraction": "qompose.training.offline",
     "compose": "qompose.training.offline",
     "prefer": "qompose.skill.expression",
@@ -51,8 +56,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "DDPG", "NAF", "SQL", "Evaluation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "load", "make_task", "prefer", "record", "train",
+    "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
+    "compose", "evaluate", "explain", "load", "make_task", "prefer", "record", "train",
 ]  # fmt: skip
 
 _register()

@@ -19,8 +19,10 @@ import tyro
 
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
+from qompose.skill.artifact import Skill
 from qompose.skill.expression import from_weights, title_of
 from qompose.store import parse_json
+from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
 from qompose.training.session import ALGORITHMS, SKILL, Agent, skill_name
@@ -111,6 +113,8 @@ def compose(
     output_dir: Path | None = None,
     name: str | None = None,
     extract: bool = True,
+    correct: Switch = False,
+    correct_steps: int = 4_000,
     replay: bool = True,
     overwrite: Switch = False,
     json: Switch = False,
@@ -128,43 +132,81 @@ def compose(
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
+        correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
+        correct_steps: Gradient steps of the correction.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
         json: Print the answer as JSON.
     """
     from qompose.training import offline
 
-    if len(skills) < 2:
-        raise QomposeError("give at least two skills to compose")
-    if weights and len(weights) != len(skills):
-        raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
-    loaded = [load(path) for path in skills]
-    shares = weights or [1.0 / len(loaded)] * len(loaded)
+    weighted = _weigh(skills, weights)
     if operator == "or":
-        terms = [weight * skill for weight, skill in zip(weights, loaded, strict=True)] if weights else loaded
+        terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
         expression = functools.reduce(lambda one, other: one | other, terms)
     else:
-        expression = from_weights(dict(zip(loaded, shares, strict=True)))
+        expression = from_weights(weighted)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
     with bars() as shown:
         skill = offline.compose(
-            expression, name=name, extract=extract, temperature=temperature, options=extraction,
-            on_progress=shown.update,
+            expression, name=name, extract=extract, correct=correct, temperature=temperature, options=extraction,
+            correction=Correction(steps=correct_steps, seed=extraction.seed), on_progress=shown.update,
         )  # fmt: skip
     skill.save(directory, replay=replay, overwrite=overwrite)
     answer = {
         "skill": str(directory), "name": skill.name, "temperature": skill.temperature,
         "composition": skill.composition, "extraction": skill.provenance["extraction"],
+        "correction": skill.provenance.get("correction"),
     }  # fmt: skip
     if json:
         return answer
-    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in zip(loaded, shares, strict=True))
+    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in weighted.items())
     parts = repr(expression) if operator == "or" else parts.replace("+ -", "- ")
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
-    print(f"{skill.name}: {parts}{heat}, saved in {directory}")
+    taken = " - C" if correct else ""
+    print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
+    return None
+
+
+def explain(
+    skills: Paths,
+    weights: tuple[float, ...] = (),
+    steps: int = 4_000,
+    members: int = 3,
+    seed: int = 0,
+    output: Path | None = None,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Say how much skills disagree and what their sum would lose, without an environment.
+
+    Args:
+        skills: Directories of skills or runs, or names of shipped skills.
+        weights: One weight for each skill, used as given; equal shares unless given.
+        steps: Gradient steps of the bounds and the certificate.
+        members: Networks that learn them from different parts of the replays.
+        seed: Seed of everything random.
+        output: Picture of the divergence to write; the numbers go into a .json beside it.
+        json: Print the answer as JSON.
+    """
+    from qompose import explanation
+    from qompose.view.pictures import draw_divergence
+
+    given = _weigh(skills, weights)
+    with bars() as shown:
+        report = explanation.explain(
+            given, members=members, options=Correction(steps=steps, seed=seed, hidden=(64, 64)),
+            on_progress=lambda done, total: shown.update("explaining", done, total),
+        )  # fmt: skip
+    if output is not None:
+        draw_divergence(output, report)
+    if json:
+        return report.summary() | {"picture": None if output is None else str(output)}
+    print(report)
+    if output is not None:
+        print(f"{output} and {output.with_suffix('.json')}")
     return None
 
 
@@ -381,6 +423,16 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     if not ok:
         raise QomposeError("something does not work; see FAILED above")
     return None
+
+
+def _weigh(skills: tuple[str, ...], weights: tuple[float, ...]) -> dict[Skill, float]:
+    """The skills at those paths with the weights of the flags, or equal shares."""
+    if len(skills) < 2:
+        raise QomposeError("give at least two skills to compose")
+    if weights and len(weights) != len(skills):
+        raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
+    loaded = [load(path) for path in skills]
+    return dict(zip(loaded, weights or [1.0 / len(loaded)] * len(loaded), strict=True))
 
 
 def _env_options(pairs: tuple[str, ...], **given: Any) -> dict[str, Any]:

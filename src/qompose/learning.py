@@ -22,9 +22,9 @@ RANGES = {
 
 
 def check_hyperparameters(agent: Any, **ranges: tuple[int | float, int | float]) -> None:
-    """Refuse numbers that cannot be meant: those of `RANGES`, of `ranges`, and the layers."""
+    """Refuse numbers that cannot be meant: those of `RANGES` that there are, of `ranges`, and the layers."""
     types = {field.name: str(field.type) for field in dataclasses.fields(agent)}
-    for name, (low, high) in (RANGES | ranges).items():
+    for name, (low, high) in ({name: RANGES[name] for name in RANGES if name in types} | ranges).items():
         value = getattr(agent, name)
         if value is None and "None" in types[name]:
             continue

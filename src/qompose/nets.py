@@ -209,6 +209,19 @@ class PreferQ(eqx.Module):
         return prefer_values(high, highest, low, self.slack, self.width, self.strength)
 
 
+class CorrectedQ(eqx.Module):
+    """Q_w = Σ w_i Q_i − C_w: a composed Q without what the skills' later disagreement makes it overestimate."""
+
+    members: list[AnyQ]  # the sum, the correction
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
+        total, correction = (member(observation, action) for member in self.members)
+        return total - correction
+
+
 class Sampler(eqx.Module):
     """u = f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017)."""
 
@@ -231,9 +244,9 @@ class Actor(eqx.Module):
         return jnp.tanh(self.network(observation))
 
 
-AnyQ = QFunction | QuadraticQ | SumQ | OrQ | PreferQ
+AnyQ = QFunction | QuadraticQ | SumQ | OrQ | PreferQ | CorrectedQ
 Module = AnyQ | Sampler | Actor
-COMPOSED: dict[str, type] = {"sum": SumQ, "or": OrQ, "prefer": PreferQ}
+COMPOSED: dict[str, type] = {"sum": SumQ, "or": OrQ, "prefer": PreferQ, "corrected": CorrectedQ}
 KINDS: dict[type, str] = {QFunction: "critic", QuadraticQ: "quadratic", Sampler: "sampler", Actor: "actor"}
 
 
@@ -252,7 +265,7 @@ def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
 
 def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
-    if isinstance(module, SumQ | OrQ | PreferQ):
+    if isinstance(module, SumQ | OrQ | PreferQ | CorrectedQ):
         kind = next(kind for kind, composed in COMPOSED.items() if isinstance(module, composed))
         fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
         members = [describe(member) for member in fields.pop("members")]
@@ -265,7 +278,7 @@ def describe(module: Module) -> dict[str, Any]:
 
 def to_arrays(module: Module) -> dict[str, np.ndarray]:
     """The module's numbers under the names of a skill's file."""
-    if isinstance(module, SumQ | OrQ | PreferQ):
+    if isinstance(module, SumQ | OrQ | PreferQ | CorrectedQ):
         parts = enumerate(to_arrays(member) for member in module.members)
         return {f"{index}/{name}": array for index, part in parts for name, array in part.items()}
     network = module.network

@@ -90,6 +90,39 @@ def test_a_sum_is_the_weighted_sum_of_its_leaves(random_network):
     assert [prefix for prefix, _, _ in leaves_of(spec)] == ["0/", "1/0/", "1/1/"]
 
 
+def test_a_corrected_critic_is_a_sum_less_its_correction(random_network):
+    total = {"kind": "sum", "weights": [0.5, 2.0], "of": [CRITIC, {**CRITIC, "hidden": [3]}]}
+    spec = {"kind": "corrected", "of": [total, CRITIC]}
+    whole = {"kind": "sum", "weights": [3.0], "of": [spec]}
+    check_spec(whole, "critic", "sql")
+    network = random_network(whole)
+    rng = np.random.default_rng(0)
+    observation, action = rng.standard_normal((4, 4)).astype("f4"), rng.uniform(-1, 1, (4, 5, 2)).astype("f4")
+    leaves = [("0/0/0/", CRITIC, 1.5), ("0/0/1/", {**CRITIC, "hidden": [3]}, 6.0), ("0/1/", CRITIC, -3.0)]
+    expected = [
+        [sum(w * plain(leaf, wide(network.arrays, prefix), o, a) for prefix, leaf, w in leaves) for a in actions]
+        for o, actions in zip(observation, action, strict=True)
+    ]
+    found = Critic(network).at(observation)(action)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    module = from_arrays(whole, dict(network.arrays))
+    np.testing.assert_allclose(jax.jit(jax.vmap(module))(observation, action), found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [[], [CRITIC], [CRITIC, CRITIC], [{"kind": "sum", "weights": [1.0], "of": [CRITIC]}] * 2, [None, CRITIC]],
+    ids=["nothing", "one", "no sum", "two sums", "null"],
+)
+def test_a_corrected_critic_of_other_parts_is_refused(of):
+    with pytest.raises(QomposeError, match=r"critic\.of: must be a"):
+        check_spec({"kind": "corrected", "of": of}, "critic", "sql")
+    with pytest.raises(QomposeError, match=r"critic\.kind: must be one of critic, sum, not 'corrected'"):
+        check_spec({"kind": "corrected", "of": of}, "critic", "ddpg")
+    with pytest.raises(QomposeError, match="'weights': does not belong to kind corrected"):
+        check_spec({"kind": "corrected", "of": of, "weights": [1.0, 1.0]}, "critic", "sql")
+
+
 def test_the_sampler_computes_its_equation(random_network):
     network = random_network(SAMPLER)
     observation = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)

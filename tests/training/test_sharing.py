@@ -96,7 +96,7 @@ def test_a_composition_adds_the_critics_that_shared(pair):
             name.removeprefix(f"{index}/"): a for name, a in composed.critic.arrays.items() if name[0] == str(index)
         }
         assert all(np.array_equal(found[name], array) for name, array in skill.critic.arrays.items())
-    assert composed.provenance["extraction"]["shared_updates"] == 50
+    assert composed.provenance["sharing"]["updates"] == 50
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ MOST_CANDIDATES = 4096
 ROWS = 16384
 
 # What may stand in a role: the leaf first, then the nodes above leaves, if there are any. The policy of NAF is the
-# maximum of its critic, so that nothing stands in the other role.
+# maximum of its critic, so that nothing stands in the other role. `corrected` is a sum and the correction taken off it.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sql": {"critic": ("critic", "sum", "or", "prefer"), "sampler": ("sampler", "candidates")},
+    "sql": {"critic": ("critic", "sum", "or", "prefer", "corrected"), "sampler": ("sampler", "candidates")},
     "ddpg": {"critic": ("critic", "sum", "prefer"), "sampler": ("actor",)},
     "naf": {"critic": ("quadratic", "sum"), "sampler": ()},
 }
@@ -98,6 +98,8 @@ def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> in
     if not isinstance(children, list) or not 1 <= len(children) <= MOST_LEAVES:
         raise QomposeError(f"{field}.of: must be a list of 1 to {MOST_LEAVES} networks")
     _check_numbers(spec, kind, signed=kinds[0] != "quadratic", field=field)
+    if kind == "corrected" and [isinstance(c, dict) and c.get("kind") for c in children] != ["sum", kinds[0]]:
+        raise QomposeError(f"{field}.of: must be a sum and its correction, two networks of kinds sum and {kinds[0]}")
     return sum(_check_node(child, kinds, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
 
 
@@ -174,7 +176,7 @@ def leaves_of(
     if "of" not in spec or spec["kind"] in whole:
         yield prefix, spec, weight
         return
-    weights = spec.get("weights", [1.0] * len(spec["of"]))
+    weights = [1.0, -1.0] if spec["kind"] == "corrected" else spec.get("weights", [1.0] * len(spec["of"]))
     for index, (child, share) in enumerate(zip(spec["of"], weights, strict=True)):
         yield from leaves_of(child, f"{prefix}{index}/", weight * share, whole)
 

@@ -34,6 +34,16 @@ def effective_sample_size(q: Any, log_density: Any, temperature: Any) -> Any:
     return xp.exp(2.0 * logsumexp(log_weight) - logsumexp(2.0 * log_weight)) / q.shape[-1]
 
 
+def log_weights(q: Any, log_density: Any, temperature: float) -> Any:
+    """log W_k, W_k = w_k/Σ w for w_k = exp(Q_k/α)/q_k: makes draws a_k ~ q a weighted sample of the policy exp(Q/α).
+
+    q, log_density: (*batch, particles) -> (*batch, particles), Σ_k W_k = 1
+    """
+    # Values first become differences: in float32 a large offset over α would eat the digits.
+    log_weight = (q - q.__array_namespace__().max(q, axis=-1, keepdims=True)) / temperature - log_density
+    return log_weight - logsumexp(log_weight)[..., None]
+
+
 def log_policy(q: Any, value: Any, temperature: float) -> Any:
     """log π(a|s) = (Q(s,a) − V(s))/α, relative to the uniform measure (paper, eq 2). Broadcasts."""
     return (q - value) / temperature

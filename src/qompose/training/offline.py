@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
 from qompose.learning import measure_observations
-from qompose.nets import Actor, Sampler, set_observation_scale
+from qompose.nets import Actor, CorrectedQ, Sampler, set_observation_scale
 from qompose.run import command_line, describe_system, now
 from qompose.skill.algebra import (
     LOWEST_TEMPERATURE,
@@ -24,12 +24,14 @@ from qompose.skill.algebra import (
     compose_critic,
     compose_temperature,
     gather_samplers,
+    linear_form,
     skills_of,
     unite_replays,
 )
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, pursued, substitute, title_of, weights_of
 from qompose.skill.manifest import NAME
+from qompose.training.correct import Correction, check_correctable, learn_correction
 from qompose.training.sharing import share_experience
 from qompose.types import QomposeError
 
@@ -71,8 +73,10 @@ def compose(
     *,
     name: str | None = None,
     extract: bool = True,
+    correct: bool = False,
     temperature: float | None = None,
     options: Extraction | None = None,
+    correction: Correction | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Skill:
     """Combine skills into one, offline (paper, Section IV): `compose(left & bottom)`, `compose((a | b) & ~(0.1 * c))`.
@@ -83,13 +87,19 @@ def compose(
     that follows is not wanted. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills'
     replays; without it the skill acts on Q directly, by importance resampling over uniform candidates and the samplers
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
-    known in closed form. Raises QomposeError if the skills do not fit together, with the reason.
+    known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
+    skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
+    themselves, with their replays. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
+    the skills do not fit together, with the reason.
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
     terms = weights_of(expression)
     skills = skills_of(expression)
-    options = options or Extraction()
+    options, correction = options or Extraction(), correction or Correction()
+    if correct:
+        linear_form(expression)
+        check_correctable(skills)
     algorithm = skills[0].algorithm
     linear = all(isinstance(term, Skill) for term, _ in terms)
     if algorithm == "naf" and not (linear and all(weight > 0.0 for _, weight in terms)):
@@ -99,19 +109,32 @@ def compose(
     extract = extract and algorithm != "naf"
     name = NAME("name", name or title_of(expression)[:64].rstrip("-._"))
     text, begin = repr(expression), time.perf_counter()
+
+    def tell(what: str) -> Callable[[int, int], None] | None:
+        return partial(on_progress, what) if on_progress else None
+
+    learned = skills
     if options.shared_updates:
-        report = partial(on_progress, "sharing") if on_progress else None
-        learned = share_experience(skills, updates=options.shared_updates, seed=options.seed, on_progress=report)
+        learned = share_experience(
+            skills, updates=options.shared_updates, seed=options.seed, on_progress=tell("sharing")
+        )
         expression = substitute(expression, dict(zip(skills, learned, strict=True)))
     critic = compose_critic(expression)
-    temperature = _choose_temperature(expression, algorithm, temperature)
-    union = unite_replays(skills) if extract or all(skill.replay is not None for skill in skills) else None
+    temperature = choose_temperature(expression, algorithm, temperature)
+    needed = extract or correct
+    union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
+    shared = time.perf_counter()
+    if correct:
+        assert union is not None and temperature is not None
+        weights = [weight for _, weight in terms]
+        taken = learn_correction(learned, weights, temperature, union, correction, on_progress=tell("correcting"))
+        critic = CorrectedQ([critic, taken])
+    corrected = time.perf_counter()
     if extract:
         assert union is not None
         agent = _extracting_agent(skills[0], temperature, options)
         size = int(skills[0].action["size"])
-        report = partial(on_progress, "extracting") if on_progress else None
-        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=report)
+        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=tell("extracting"))
         sampler = as_network(policy)
     else:
         sampler = gather_samplers(pursued(expression)) if algorithm == "sql" else None
@@ -130,16 +153,18 @@ def compose(
         provenance={
             "command": command_line(),
             "created": now(),
+            **({"sharing": {"updates": options.shared_updates, "seconds": round(shared - begin, 2)}}
+               if options.shared_updates else {}),
+            **({"correction": _plain(correction) | {"seconds": round(corrected - shared, 2)}} if correct else {}),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
-                           "shared_updates": options.shared_updates, "seed": options.seed,
-                           "seconds": round(time.perf_counter() - begin, 2)},
+                           "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
             "versions": describe_system()["versions"],
         },
         replay=union,
     )  # fmt: skip
 
 
-def _choose_temperature(expression: Expression, algorithm: str, given: float | None) -> float | None:
+def choose_temperature(expression: Expression, algorithm: str, given: float | None) -> float | None:
     """The given temperature, or that of the expression if it has a policy."""
     if algorithm != "sql":
         if given is not None:
@@ -156,6 +181,10 @@ def _choose_temperature(expression: Expression, algorithm: str, given: float | N
             "weight to what is avoided, or a temperature: compose(..., temperature=...)"
         )
     return own
+
+
+def _plain(options: Correction) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
 
 
 def _list_tasks(skills: Sequence[Skill]) -> str:

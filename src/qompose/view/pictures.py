@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qompose import store
+from qompose.explanation import Explanation
 from qompose.run import read_metrics
 from qompose.tasks.pusher import CORNER, CORNER_RADIUS, PUCK_X, PUCK_Y
 from qompose.types import QomposeError
@@ -121,6 +122,24 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
         "runs": [{"run": label, **{name: _curve(lines, name) for name in used if _curve(lines, name)}}
                  for label, lines in curves]
     }  # fmt: skip
+    return save_figure(figure, target, numbers)
+
+
+def draw_divergence(path: str | os.PathLike[str], explanation: Explanation, *, bins: int = 14) -> dict[str, Any]:
+    """Draw where the skills disagree: mean divergence κ/α over two coordinates of the state; return the numbers."""
+    target = check_target(path)
+    x, y, cells = explanation.regions(bins)
+    ratio = cells / explanation.temperature
+    figure = make_figure(6.0, 5.2)
+    axes = figure.subplots()
+    axes.set_title(f"divergence of {' and '.join(explanation.names)}", fontsize=11, color=INK)
+    mesh = axes.pcolormesh(x, y, np.ma.masked_invalid(ratio).T, cmap="viridis", vmin=0.0)
+    figure.colorbar(mesh, ax=axes, label="κ per step (temperatures)")
+    axes.set(xlabel=explanation.axes[0], ylabel=explanation.axes[1])
+    axes.spines[:].set_color("#c0c0bc")
+    plain = [[None if np.isnan(cell) else round(float(cell), 5) for cell in row] for row in ratio]
+    numbers = {"names": explanation.names, "axes": list(explanation.axes), "x": x.tolist(), "y": y.tolist(),
+               "divergence_in_temperatures": plain}  # fmt: skip
     return save_figure(figure, target, numbers)
 
 

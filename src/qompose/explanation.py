@@ -1,0 +1,329 @@
+"""Is a composition worth running? Divergence, the paper's bounds and the regret certificate, from data already there.
+
+All figures presume that each skill's Q is the optimal one of its own reward; how far it is from that is said beside
+them. They speak of the sum Σ w_i Q_i and its Boltzmann policy, without correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from qompose.skill.algebra import critic_of, linear_form, unite_replays
+from qompose.skill.artifact import Skill
+from qompose.skill.expression import Expression, from_weights
+from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, theorem_target
+from qompose.soft.correct import correction_target, soft_minimum
+from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey
+from qompose.training.offline import choose_temperature
+from qompose.types import QomposeError, Transition
+
+MEMBERS = 3
+# The replay of each skill is cut into so many pieces in time; the last is held out, members leave out others.
+PIECES = 10
+# Rules of thumb of the verdict. A regret counts as small if it is below this share of the spread of V_Σ over states.
+SMALL_REGRET = 0.1
+LITTLE_COVERAGE = 0.1
+# Largest disagreement of members on C, relative to what C differs by between actions, at which C is trusted.
+LARGEST_DOUBT = 0.5
+# Coordinates of an observation that make a map, if its names have them.
+MAPS = (("puck_x", "puck_y"), ("x", "y"))
+REFERENCE, PROBES = 4000, 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over held-out states: of all members, and the least and the largest of a single one."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a composition before it is run. Values in reward units, of discounted sums."""
+
+    names: list[str]
+    weights: list[float]
+    temperature: float
+    discount: float
+    divergence: float  # mean of κ over held-out states, per step
+    divergence_error: float  # mean standard error of one κ
+    overestimate: Interval  # V_Σ − V*_w
+    lemma: Interval  # at most this by Lemma 1: −α log E_{π_Σ} exp(−C*/α)
+    theorem: Interval  # E_{π_Σ} D* of Theorem 1
+    regret: Interval  # V*_w − V^{π_Σ}, the certificate
+    regret_high: float  # the regret that one state in ten exceeds
+    spread: float  # of V_Σ over held-out states, from the 5th to the 95th hundredth
+    doubt: float  # disagreement of members on C(s, ·), relative to what it differs by
+    bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0: the paper's bounds are claimed
+    coverage: dict[str, float]  # "a on b": share of b's states that lie where a has been
+    residual: dict[str, float]  # RMS Bellman residual of each critic on its own replay, in its temperature
+    axes: tuple[str, str]
+    positions: np.ndarray  # (n, 2), where the states are
+    kappa: np.ndarray  # (n,), divergence there
+    verdict: str  # compose, compose with correction, or train
+    reason: str
+
+    def regions(self, bins: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges along both axes (bins + 1,) and the mean divergence in each cell (bins, bins), NaN where no state is.
+
+        The edges span all but the outermost hundredth of the states at each side.
+        """
+        low, high = np.quantile(self.positions, [0.01, 0.99], axis=0)
+        high = np.where(high > low, high, low + 1.0)
+        x, y = (np.linspace(low[k], high[k], bins + 1) for k in range(2))
+        count = np.histogram2d(*self.positions.T, bins=(x, y))[0]
+        total = np.histogram2d(*self.positions.T, bins=(x, y), weights=self.kappa)[0]
+        return x, y, np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON."""
+        x, y, cells = self.regions()
+        intervals = ("overestimate", "lemma", "theorem", "regret")
+        plain = ("names", "weights", "temperature", "discount", "divergence", "divergence_error", "regret_high",
+                 "spread", "doubt", "bounds_hold", "coverage", "residual", "verdict", "reason")  # fmt: skip
+        return {
+            **{name: getattr(self, name) for name in plain},
+            **{name: vars(getattr(self, name)) for name in intervals},
+            "regions": {"axes": list(self.axes), "x": x.tolist(), "y": y.tolist(),
+                        "divergence": [[None if np.isnan(c) else float(c) for c in row] for row in cells]},
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        """The report for people."""
+        alpha = self.temperature
+        terms = " + ".join(f"{w:.3g} Q[{n}]" for w, n in zip(self.weights, self.names, strict=True))
+
+        def line(name: str, interval: Interval) -> str:
+            return f"{name:<34}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
+
+        lines = [
+            f"{terms} at temperature {alpha:.3g}: the skills fit together",
+            "",
+            f"divergence per step, in temperatures {self.divergence / alpha:10.3g}   "
+            f"(standard error of one state {self.divergence_error / alpha:.2g})",
+            f"  by {self.axes[0]} (down) and {self.axes[1]} (across):",
+            *self._table(),
+            "",
+            "over held-out states, in units of the return   [over networks]",
+            line("  V of the sum is too high by", self.overestimate),
+            line("  at most, by Lemma 1", self.lemma),
+            line("  Q of its policy loses at most (D*)", self.theorem)
+            + ("" if self.bounds_hold else "   (not claimed for these weights)"),
+            line("  regret of its policy (certificate)", self.regret),
+            f"    one state in ten loses more than {self.regret_high:.3g}; "
+            f"V differs by {self.spread:.3g} between states",
+            f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
+            "",
+            *(f"{name} has been where {share:.0%} of the states are" for name, share in self.coverage.items()),
+            *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
+            "",
+            f"verdict: {self.verdict}. {self.reason}",
+        ]
+        return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        x, y, cells = self.regions()
+        middle = [f"{(a + b) / 2:8.2f}" for a, b in pairwise(y)]
+        rows = [" " * 12 + "".join(middle)]
+        for (a, b), row in zip(pairwise(x), cells, strict=True):
+            words = ["       -" if np.isnan(cell) else f"{cell / self.temperature:8.2f}" for cell in row]
+            rows.append(f"    {(a + b) / 2:8.2f}" + "".join(words))
+        return rows
+
+
+def explain(
+    expression: Expression | Mapping[Skill, float],
+    *,
+    options: Correction | None = None,
+    members: int = MEMBERS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Explanation:
+    """Say how much skills disagree and what their sum loses, offline: `print(explain(left & bottom))`.
+
+    C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
+    different parts of the replays, and reported on states that none of them has seen, as mean and range over networks.
+    The range holds the errors of learning, not those of the skills' critics, whose residuals are reported instead.
+    Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
+    """
+    if isinstance(expression, Mapping):
+        expression = from_weights(expression)
+    skills, weights = linear_form(expression)
+    check_correctable(skills)
+    if members < 2:
+        raise QomposeError(f"members is {members}; it takes at least 2 to see whether they agree")
+    options = options or Correction(hidden=(64, 64))
+    temperature = choose_temperature(expression, "sql", None)
+    assert temperature is not None
+    lengths = [0 if skill.replay is None else len(skill.replay.reward) for skill in skills]
+    data = unite_replays(skills)
+    if min(lengths) < 100 * PIECES:
+        raise QomposeError(f"a replay has only {min(lengths)} transitions; it takes {100 * PIECES} to hold some out")
+    seen = survey(skills, weights, temperature, data, options)
+    rows, held_out = _split(lengths, members)
+    kappa = float(np.mean(np.abs(seen.kappa))) + temperature
+    # Of C, C*, D* and the regret that is left after a step.
+    units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
+    values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)
+    figures = _measure(values, jax.tree.map(lambda x: x[held_out], seen), weights, temperature)
+    coverage = _cover(skills, data, lengths)
+    verdict, reason = _judge(figures, coverage)
+    axes, columns = _choose_axes(skills[0])
+    return Explanation(
+        names=[skill.name for skill in skills],
+        weights=list(weights),
+        temperature=temperature,
+        discount=skills[0].discount,
+        bounds_hold=all(weight > 0.0 for weight in weights),  # α is Σ w_i α_i
+        coverage=coverage,
+        residual=_residuals(skills, data, seen, lengths),
+        axes=axes,
+        positions=data.next_observation[:, columns],
+        kappa=seen.kappa,
+        verdict=verdict,
+        reason=reason,
+        **figures,
+    )
+
+
+def certify(batch: Survey, after: Array, temperature: float) -> Array:
+    """The rule of four heads: C_w, C*, D*, and G, the regret after a step."""
+    c, lemma, theorem, later = (after[..., head] for head in range(4))
+    targets = (
+        correction_target(batch.kappa, c, batch.log_weight, batch.discount, temperature),
+        lemma_target(batch.kappa, lemma, batch.discount),
+        theorem_target(lemma, theorem, batch.log_weight, batch.discount),
+        regret_target(c, later, batch.log_weight, batch.discount, temperature),
+    )
+    return jnp.stack(targets, axis=-1)
+
+
+def _split(lengths: Sequence[int], members: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of each member (members, n), and rows that are held out. Pieces are in time: neighbours are alike."""
+    piece = np.concatenate([np.arange(n) * PIECES // n for n in lengths])
+    learned = [np.flatnonzero((piece != PIECES - 1) & (piece % members != m)) for m in range(members)]
+    least = min(map(len, learned))
+    rng = np.random.default_rng(0)
+    return np.stack([rng.permutation(rows)[:least] for rows in learned]).astype(np.int32), np.flatnonzero(
+        piece == PIECES - 1
+    )
+
+
+def _measure(values: Values, states: Survey, weights: Sequence[float], temperature: float) -> dict[str, Any]:
+    """The figures over the states to which held-out transitions lead."""
+
+    @jax.jit
+    def evaluate(values: Values, observation: Array, actions: Array) -> Array:
+        return jax.vmap(lambda v: v(observation, actions))(values)
+
+    blocks = range(0, len(states.kappa), 512)
+    heads = np.concatenate(
+        [
+            np.asarray(evaluate(values, states.next_observation[i : i + 512], states.next_actions[i : i + 512]))
+            for i in blocks
+        ],
+        axis=1,
+    )  # (members, n, draws, heads)
+    c, lemma, theorem, later = (heads[..., head] for head in range(4))
+    log_weight = np.broadcast_to(states.log_weight, c.shape)
+    regret = local_regret(c, log_weight, temperature) + expect(later, log_weight)
+    centred = c - expect(c, log_weight)[..., None]
+    disagreement = np.sqrt(np.mean(expect(centred.std(axis=0, ddof=1) ** 2, states.log_weight)))
+    signal = np.sqrt(np.mean(expect(centred.mean(axis=0) ** 2, states.log_weight)))
+    total = states.values @ np.asarray(weights, np.float32) - states.kappa
+    low, high = np.quantile(total, [0.05, 0.95])
+    return {
+        "divergence": float(states.kappa.mean()),
+        "divergence_error": float(states.error.mean()),
+        "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
+        "lemma": _interval(soft_minimum(lemma, log_weight, temperature)),
+        "theorem": _interval(expect(theorem, log_weight)),
+        "regret": _interval(regret),
+        "regret_high": float(np.quantile(regret.mean(axis=0), 0.9)),
+        "spread": float(high - low),
+        "doubt": float(disagreement / max(signal, 1e-6 * temperature)),
+    }
+
+
+def _interval(x: np.ndarray) -> Interval:
+    each = x.mean(axis=1)
+    return Interval(float(each.mean()), float(each.min()), float(each.max()))
+
+
+def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths: Sequence[int]) -> dict[str, float]:
+    """RMS of r + γ' V_i(s') − Q_i(s,a) on the skill's own replay, which alone knows its reward; in temperatures."""
+    result, begin = {}, 0
+    for index, (skill, length) in enumerate(zip(skills, lengths, strict=True)):
+        own = slice(begin, begin + length)
+        q = np.asarray(jax.jit(critic_of(skill).__call__)(data.observation[own], data.action[own]))
+        delta = data.reward[own] + seen.discount[own] * seen.values[own, index] - q
+        result[skill.name] = float(np.sqrt(np.mean(delta**2)) / (skill.temperature or 1.0))
+        begin += length
+    return result
+
+
+def _cover(skills: Sequence[Skill], data: Transition, lengths: Sequence[int]) -> dict[str, float]:
+    """`a on b` -> share of b's states as near to a's as a's own later states are, by the nearest neighbour."""
+    scale = np.maximum(data.observation.std(axis=0), 1e-3)
+    rng = np.random.default_rng(0)
+    replays = np.split(data.observation / scale, np.cumsum(lengths)[:-1])
+
+    def some(rows: np.ndarray, count: int) -> np.ndarray:
+        return rows[rng.permutation(len(rows))[:count]]
+
+    def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+        square = (rows**2).sum(axis=1)[:, None] + (among**2).sum(axis=1)[None, :] - 2.0 * rows @ among.T
+        return np.sqrt(np.maximum(square.min(axis=1), 0.0))
+
+    result = {}
+    for mine, states in zip(skills, replays, strict=True):
+        at = len(states) * (PIECES - 1) // PIECES
+        known = some(states[:at], REFERENCE)
+        near = np.quantile(nearest(some(states[at:], PROBES), known), 0.95)
+        for theirs, others in zip(skills, replays, strict=True):
+            if theirs is not mine:
+                share = np.mean(nearest(some(others, PROBES), known) <= near)
+                result[f"{mine.name} on {theirs.name}"] = float(share)
+    return result
+
+
+def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
+    """Two coordinates of the observation for the map: those of a puck or a point, else the first ones."""
+    names = skill.observation["names"] or [f"observation {k}" for k in range(skill.observation["size"])]
+    for pair in MAPS:
+        if all(name in names for name in pair):
+            return pair, [names.index(name) for name in pair]
+    last = min(1, len(names) - 1)
+    return (names[0], names[last]), [0, last]
+
+
+def _judge(figures: Mapping[str, Any], coverage: Mapping[str, float]) -> tuple[str, str]:
+    """The verdict and its reason, by the rules of thumb above."""
+    regret, spread = figures["regret"], figures["spread"]
+    if coverage and min(coverage.values()) < LITTLE_COVERAGE:
+        pair = min(coverage, key=lambda name: coverage[name])
+        mine, _, theirs = pair.partition(" on ")
+        return "train", (
+            f"{mine} has been where only {coverage[pair]:.0%} of the states of {theirs} are, so its values are guesses "
+            "elsewhere: train from scratch, or the skills for longer at a higher temperature"
+        )
+    if regret.high <= SMALL_REGRET * spread:
+        return "compose", f"the sum loses {regret.mean:.3g}, little beside {spread:.3g} between states"
+    if figures["doubt"] <= LARGEST_DOUBT:
+        return "compose with correction", (
+            f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks agree on what "
+            "to take off"
+        )
+    return "train", (
+        f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks do not agree on "
+        "what to take off"
+    )

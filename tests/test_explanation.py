@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qompose.explanation import Interval, _cover, _judge, _split, explain
+from qompose.skill.artifact import Skill
+from qompose.skill.network import Network, expected_arrays
+from qompose.training.correct import Correction
+from qompose.types import QomposeError, Transition
+from qompose.view.pictures import draw_divergence
+
+QUICK = Correction(steps=60, batch_size=16, hidden=(8,), candidates=16, kept=2)
+
+
+def random_network(spec, rng):
+    arrays = {}
+    for name, (dtype, shape) in expected_arrays(spec, 2, 1).items():
+        array = np.asarray(rng.standard_normal(shape))
+        arrays[name] = np.asarray(np.abs(array) + 0.5 if "scale" in name else array, dtype)
+    return Network(spec, arrays)
+
+
+def make_skill(name, seed, centre=0.0, count=1000):
+    rng = np.random.default_rng(seed)
+    observation = (centre + rng.standard_normal((count, 2))).astype(np.float32)
+    zeros = np.zeros(count, np.float32)
+    action = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
+    return Skill(
+        name=name, algorithm="sql", temperature=0.5, discount=0.9, observation={"size": 2, "names": ["x", "y"]},
+        critic=random_network({"kind": "critic", "hidden": [6], "layer_norm": True}, rng),
+        sampler=random_network({"kind": "sampler", "hidden": [6], "layer_norm": False}, rng),
+        action={"size": 1, "low": [-1.0], "high": [1.0]}, control_period=None, horizon=None, terminates=False,
+        task={"id": "T", "options": {}}, composition=None, provenance={},
+        estimator={"proposal": "mixture", "particles": 64, "centres": 16, "smoothing": 0.5},
+        replay=Transition(observation, action, zeros, np.roll(observation, 1, axis=0), zeros),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def first():
+    return make_skill("first", 0)
+
+
+@pytest.fixture(scope="module")
+def report(first):
+    return explain(first & make_skill("second", 1), options=QUICK, members=2)
+
+
+def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
+    numbers = json.loads(json.dumps(report.summary()))
+    assert numbers["names"] == ["first", "second"] and numbers["weights"] == [0.5, 0.5]
+    for name in ("overestimate", "lemma", "theorem", "regret"):
+        assert numbers[name]["low"] <= numbers[name]["mean"] <= numbers[name]["high"]
+    assert numbers["regret"]["mean"] >= 0.0 and numbers["divergence"] > numbers["divergence_error"] > 0.0
+    text = str(report)
+    for words in ("divergence per step", "by x (down) and y (across)", "certificate", "first on second has been where",
+                  "critic of second: Bellman residual", f"verdict: {report.verdict}. "):  # fmt: skip
+        assert words in text
+    drawn = draw_divergence(tmp_path / "map.png", report, bins=5)
+    assert (tmp_path / "map.png").stat().st_size > 1000 and np.shape(drawn["divergence_in_temperatures"]) == (5, 5)
+
+
+def test_regions_hold_the_mean_divergence_of_their_states(report):
+    x, y, cells = report.regions(2)
+    inside = (report.positions[:, 0] < x[1]) & (report.positions[:, 1] >= y[1])
+    inside &= (report.positions[:, 0] >= x[0]) & (report.positions[:, 1] <= y[2])
+    assert cells[0, 1] == pytest.approx(report.kappa[inside].mean(), rel=1e-5)
+
+
+def test_a_skill_and_its_twin_lose_nothing(first):
+    report = explain(first & replace(first, name="twin"), options=QUICK, members=2)
+    assert abs(report.divergence) < 1e-4 and report.divergence_error < 1e-4
+    assert report.verdict == "compose" and report.regret.high < 0.05 * report.spread
+    assert min(report.coverage.values()) > 0.9
+
+
+def test_skills_that_saw_different_places_are_not_composed(first):
+    report = explain(first & make_skill("far", 2, centre=20.0), options=QUICK, members=2)
+    assert max(report.coverage.values()) < 0.1
+    assert report.verdict == "train" and "has been where only" in report.reason
+
+
+def test_where_there_is_no_certificate_the_reason_is_given(first):
+    ddpg = {"algorithm": "ddpg", "temperature": None, "estimator": None}
+    ddpg["sampler"] = random_network({"kind": "actor", "hidden": [6], "layer_norm": False}, np.random.default_rng(0))
+    pair = [replace(first, name=name, **ddpg) for name in ("a", "b")]
+    for expression, message in (
+        (pair[0] & pair[1], "skill 'a' learned with ddpg: no soft value, so no correction or certificate"),
+        (first.strip() & replace(first, name="b"), "skill 'first' carries no replay"),
+        (first.thin(500) & replace(first, name="b"), "a replay has only 500 transitions; it takes 1000"),
+    ):
+        with pytest.raises(QomposeError, match=message) as caught:
+            explain(expression, options=QUICK)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(QomposeError, match="members is 1"):
+        explain(first & replace(first, name="b"), members=1)
+
+
+def test_no_member_sees_what_is_held_out_and_none_sees_what_another_does():
+    rows, held_out = _split([1000, 2000], 3)
+    assert not set(held_out) & set(rows.ravel()) and len(held_out) == 300
+    assert all(len(set(row)) == len(row) for row in rows)
+    assert len({tuple(sorted(row)) for row in rows}) == 3
+
+
+@pytest.mark.parametrize(
+    ("coverage", "high", "doubt", "verdict"),
+    [(0.05, 0.0, 0.0, "train"), (0.9, 0.5, 9.0, "compose"), (0.9, 5.0, 0.1, "compose with correction"),
+     (0.9, 5.0, 0.9, "train")],
+)  # fmt: skip
+def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
+    figures = {"regret": Interval(high, high, high), "spread": 10.0, "doubt": doubt}
+    assert _judge(figures, {"a on b": coverage, "b on a": 1.0})[0] == verdict
+
+
+def test_coverage_is_of_one_skill_by_the_other():
+    narrow, wide = make_skill("narrow", 0), make_skill("wide", 1)
+    narrow = replace(narrow, replay=narrow.replay._replace(observation=0.1 * narrow.replay.observation))
+    data = Transition(*(np.concatenate(parts) for parts in zip(narrow.replay, wide.replay, strict=True)))
+    found = _cover([narrow, wide], data, [1000, 1000])
+    assert found["narrow on wide"] < 0.2 < 0.8 < found["wide on narrow"]

@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qompose.explanation import explain
+from qompose.skill.algebra import unite_replays
+from qompose.skill.artifact import Skill
+from qompose.soft import finite
+from qompose.training.correct import Correction, learn_correction, survey
+from qompose.training.offline import Extraction, compose
+from qompose.types import QomposeError
+from tests.training import line
+
+QUICK = Correction(steps=150, batch_size=16, hidden=(8,), candidates=16, kept=2)
+EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_skills):
+    return tiny_skills["right"], replace(tiny_skills["top"], temperature=0.3)
+
+
+def some_inputs(skill, count=50):
+    rng = np.random.default_rng(1)
+    rows = rng.integers(len(skill.replay.reward), size=count)
+    return skill.replay.observation[rows], rng.uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def corrected(pair):
+    progress = []
+    first, second = pair
+    skill = compose(
+        {first: 0.7, second: 0.5}, correct=True, correction=QUICK, options=EXTRACT,
+        on_progress=lambda *done: progress.append(done),
+    )  # fmt: skip
+    return skill, progress
+
+
+def test_a_corrected_composition_is_the_sum_less_what_was_learned(corrected, pair, tmp_path):
+    skill, progress = corrected
+    assert progress == [(100, 170), (150, 170), (170, 170)]
+    assert skill.critic.spec["kind"] == "corrected" and skill.sampler.spec["kind"] == "sampler"
+    assert skill.temperature == pytest.approx(0.7 * 0.1 + 0.5 * 0.3)
+    assert skill.provenance["correction"]["steps"] == 150 and skill.provenance["extraction"]["steps"] == 20
+    weights = 0.7, 0.5
+    learned = learn_correction(pair, weights, skill.temperature, unite_replays(pair), QUICK)
+    observations, actions = some_inputs(skill)
+    total = sum(w * part.q(observations, actions) for w, part in zip(weights, pair, strict=True))
+    taken = np.asarray(learned(jnp.asarray(observations), jnp.asarray(actions[:, None, :])))[:, 0]
+    np.testing.assert_allclose(skill.q(observations, actions), total - taken, atol=1e-4 * np.abs(total).max())
+    assert np.ptp(taken) > 0.0
+    again = Skill.load(skill.save(tmp_path / "both"))
+    assert np.array_equal(again.q(observations, actions), skill.q(observations, actions))
+    assert again.act(observations).shape == (50, 2)
+    # It is one more skill: it is composed again, uncorrected.
+    whole = compose(skill & replace(pair[0], name="third"), extract=False)
+    expected = 0.5 * skill.q(observations, actions) + 0.5 * pair[0].q(observations, actions)
+    np.testing.assert_allclose(whole.q(observations, actions), expected, atol=1e-4 * np.abs(total).max())
+
+
+def test_a_corrected_composition_acts_without_extraction(pair):
+    skill = compose(pair[0] & pair[1], correct=True, correction=QUICK, extract=False)
+    assert skill.sampler.spec["kind"] == "candidates" and skill.act(np.zeros(2), "resample").shape == (2,)
+
+
+def test_rewards_are_not_looked_at(pair):
+    data = unite_replays(pair)
+    blind = data._replace(reward=np.full_like(data.reward, 1e6))
+    quick = replace(QUICK, steps=3)
+    first, second = (learn_correction(pair, (0.5, 0.5), 0.2, rows, quick) for rows in (data, blind))
+    assert np.array_equal(first.network.weight_out, second.network.weight_out)
+
+
+def test_a_survey_repeats_itself_and_knows_terminal_steps(pair):
+    data = unite_replays(pair)
+    data = data._replace(terminated=(np.arange(len(data.reward)) % 2).astype(np.float32))
+    seen, again = (survey(pair, (0.5, 0.5), 0.2, data, QUICK) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(seen, again, strict=True))
+    np.testing.assert_allclose(seen.discount, 0.99 * (1.0 - data.terminated), rtol=1e-6)
+    assert seen.next_actions.shape == (1200, 8, 2) and np.abs(seen.next_actions).max() <= 1.0
+    np.testing.assert_allclose(np.exp(seen.log_weight).sum(axis=1), 1.0, atol=1e-5)
+    assert np.all(seen.error >= 0.0) and not np.array_equal(seen.next_actions[0], seen.next_actions[600])
+
+
+def test_what_has_no_correction_is_refused_in_one_line(pair, corrected):
+    third = replace(pair[0], name="third")
+    for expression, message in (
+        (corrected[0] & third, "skill 'right-and-top' is itself composed; only sums of skills that were learned"),
+        (compose(pair[0] & pair[1], extract=False) & third, "is itself composed"),
+        (pair[0].strip() & pair[1], "skill 'right' carries no replay"),
+    ):
+        with pytest.raises(QomposeError, match=message) as caught:
+            compose(expression, correct=True, correction=QUICK, extract=False)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", 0), ("seed", -1), ("candidates", 1), ("kept", 0), ("hidden", ()), ("learning_rate", float("nan")),
+     ("target_rate", 2.0), ("batch_size", 0)],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused(name, value):
+    with pytest.raises(QomposeError):
+        replace(QUICK, **{name: value})
+
+
+# ------------------------------------------------------------------------------------------- against the exact oracle
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return line.solve_exactly(temperatures=(0.1, 0.05), weights=(0.5, 0.5))
+
+
+@pytest.mark.slow
+def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_loses(problem):
+    learned = learn_correction(
+        problem.skills, problem.weights, problem.alpha, unite_replays(problem.skills), Correction()
+    )
+    found = line.on_grid(learned)
+    # Weighted by the states that the corrected policy visits from anywhere, and by its actions.
+    visits = problem.visits(problem.total - problem.correction)
+    error = np.sqrt(np.sum(visits * (found - problem.correction) ** 2) / np.sum(visits * problem.correction**2))
+    mean, mended = problem.regret(problem.total).mean(), problem.regret(problem.total - found).mean()
+    print(f"error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
+    assert error < 0.10
+    assert mended < 0.5 * mean and mean > 10.0 * problem.alpha
+
+
+@pytest.mark.slow
+def test_the_certificate_and_the_bounds_are_those_of_the_oracle(problem):
+    report = explain(problem.skills[0] & problem.skills[1])
+    kernel, kappa = line.kernel(), problem.kappa
+    lemma = finite.lemma_bound(kappa, kernel)
+    theorem = finite.theorem_bound(lemma, kernel, finite.boltzmann(problem.total, problem.alpha))
+    policy = finite.boltzmann(problem.total, problem.alpha)
+    exact = {
+        "regret": finite.soft_regret(problem.total, problem.correction, kernel, problem.alpha),
+        "overestimate": line.fall(problem.alpha, problem.total, problem.correction),
+        "lemma": line.fall(problem.alpha, problem.total, lemma),
+        "theorem": np.mean(policy * theorem, axis=1),
+    }
+    # Over the states to which the held-out transitions lead, all but evenly spread.
+    visited = line.place(report.positions[:, 0])
+    for name, wanted in exact.items():
+        found, mean = getattr(report, name), wanted[visited].mean()
+        print(f"{name}: oracle {mean:.4g}, learned {found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]")
+        assert found.mean == pytest.approx(mean, rel=0.15), name
+    assert report.divergence == pytest.approx(kappa[visited].mean(), rel=0.05)
+    assert report.verdict == "compose with correction"
