@@ -151,6 +151,8 @@ def main() -> None:
         rows = measure(folder, arguments.measure)
         write_json(measured_file(folder, arguments.measure), rows)
         return
+    if arguments.quick:
+        folder = folder.with_name(f"{folder.name}-quick")
     seeds, total_steps = (1, 3000) if arguments.quick else (arguments.seeds, arguments.total_steps)
     jobs = [training_job(folder, task, seed, total_steps) for seed in range(seeds) for task in SKILLS]
     run_jobs([*jobs, *(measuring_job(folder, seed) for seed in range(seeds))], folder / "logs", label="pusher")

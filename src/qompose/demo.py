@@ -31,6 +31,8 @@ PAPER = {task: paper_figure("sql", task, merged=task == COMPOSED) for task in (*
 MODES = ("sample", "best")
 POLL = 0.5  # s between looks at the metrics of the runs
 MARKER = ".qompose-demo"
+# What a demonstration writes, without suffixes.
+WRITTEN = {*(skill_name(task) for task in (*CONSTITUENTS, COMPOSED)), "final_positions", "demo", "report"}
 
 
 def run_demo(
@@ -84,7 +86,7 @@ def print_report(report: dict[str, Any]) -> None:
 
 
 def _prepare(output_dir: Path) -> None:
-    """Make the folder; clear it only if an earlier demonstration made it."""
+    """Make the folder; clear it of what an earlier demonstration wrote, and of nothing else."""
     output_dir.mkdir(parents=True, exist_ok=True)
     earlier = sorted(output_dir.iterdir())
     if earlier and output_dir / MARKER not in earlier:
@@ -92,9 +94,11 @@ def _prepare(output_dir: Path) -> None:
     (output_dir / MARKER).touch()
     # The folder itself stays: it may be the one the user stands in, or a volume that cannot be removed.
     for entry in earlier:
+        if entry.stem not in WRITTEN:
+            continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry.name != MARKER:
+        else:
             entry.unlink()
 
 

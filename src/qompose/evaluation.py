@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
 from qompose.skill.artifact import Skill
+from qompose.tasks import TASKS
 from qompose.types import Policy, QomposeError
 
 # More lanes than this gain nothing: the networks' cost per observation no longer falls.
@@ -46,8 +48,8 @@ class Evaluation:
 
 def skill_policy(skill: Skill, mode: str, seed: int) -> Policy:
     """The skill's NumPy acting path as a policy of a batch of observations. Raises QomposeError for a bad seed."""
-    if not 0 <= seed < 2**63:
-        raise QomposeError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise QomposeError(f"seed is {seed}; it must be an integer from 0 to 2**63 - 1")
     rng = np.random.default_rng(seed)
     return lambda observations, step: skill.act(observations, mode=mode, rng=rng)
 
@@ -66,6 +68,11 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
     if ":" in home.removeprefix("qompose:"):
         raise QomposeError(
             f"skill {skill.name!r} names the environment {home!r}; say so with env if you trust its module"
+        )
+    if skill.task["options"] and home.removeprefix("qompose:").removesuffix("-v0") not in TASKS and options is None:
+        raise QomposeError(
+            f"skill {skill.name!r} gives options to the environment {home!r}, which may read files by them; say env "
+            "and its options yourself if you trust it"
         )
     return home, {**skill.task["options"], **(options or {})}
 
@@ -86,8 +93,8 @@ def evaluate(
     Q as the candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown
     environment or one whose spaces are not the skill's.
     """
-    if episodes < 1:
-        raise QomposeError(f"episodes is {episodes}; it must be at least 1")
+    if not isinstance(episodes, Integral) or episodes < 1:
+        raise QomposeError(f"episodes is {episodes!r}; it must be an integer of at least 1")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
     lockstep = Lockstep.make(env, min(episodes, LANES), options)

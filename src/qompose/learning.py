@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from qompose.types import QomposeError
+from qompose.types import QomposeError, check_kinds
 
 # Share of the planned updates before the learning rates begin to fall.
 ANNEAL_AFTER = 0.3
@@ -23,6 +23,7 @@ RANGES = {
 
 def check_hyperparameters(agent: Any, **ranges: tuple[int | float, int | float]) -> None:
     """Refuse numbers that cannot be meant: those of `RANGES` that there are, of `ranges`, and the layers."""
+    check_kinds(agent)
     types = {field.name: str(field.type) for field in dataclasses.fields(agent)}
     for name, (low, high) in ({name: RANGES[name] for name in RANGES if name in types} | ranges).items():
         value = getattr(agent, name)

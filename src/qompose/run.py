@@ -61,9 +61,14 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     # The package's own folder: the commit of the code, not of whatever the user stands in.
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    git = ["git", "-C", str(Path(__file__).parent)]
+
+    def ask(*words: str) -> str:
+        return subprocess.run([*git, *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        ask("ls-files", "--error-unmatch", Path(__file__).name)  # or it is the repository of somebody else
+        return ask("rev-parse", "--short=12", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
 

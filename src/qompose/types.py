@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+from numbers import Integral, Real
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class QomposeError(ValueError):
     """A mistake that the user can mend. Its message is one line: what is wrong and what to do."""
+
+
+def check_kinds(settings: Any) -> None:
+    """Refuse a field of a frozen dataclass that is not of the kind its annotation says; make tuples of lists.
+
+    Raises QomposeError in place of the traceback that a number of the wrong kind would give much later.
+    """
+    for field in dataclasses.fields(settings):
+        kind, value = str(field.type), getattr(settings, field.name)
+        if kind.startswith("tuple") and isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(settings, field.name, value)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        fits = {
+            "int": whole,
+            "float": whole or (isinstance(value, Real) and not isinstance(value, bool)),
+            "bool": isinstance(value, bool),
+            "tuple[int, ...]": isinstance(value, tuple) and all(isinstance(item, Integral) for item in value),
+        }
+        if not fits.get(kind.removesuffix(" | None"), True) and not (value is None and kind.endswith("| None")):
+            words = {"int": "an integer", "float": "a number", "bool": "true or false", "tuple[int, ...]": "integers"}
+            wanted = words[kind.removesuffix(" | None")]
+            raise QomposeError(f"{field.name} is {repr(value)[:60]}; give {wanted}")
 
 
 class Transition(NamedTuple):

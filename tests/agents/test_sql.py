@@ -37,7 +37,7 @@ def quadrature(q_of, temperature):
 
 
 def test_update_compiles_once():
-    probes.check_update_compiles_once(SMALL, {"critic_loss", "q", "value", "sample_size", "stein_norm"})
+    probes.check_update_compiles_once(SMALL, {"critic_loss", "q", "value", "sample_size", "stein_norm", "temperature"})
 
 
 def test_same_seed_gives_the_same_bits_in_every_process():

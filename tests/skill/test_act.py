@@ -103,6 +103,13 @@ def test_best_is_the_highest_candidate_or_particle():
     assert np.all(others < 0.1)
 
 
+def test_best_looks_beyond_the_policy():
+    rng = np.random.default_rng(8)
+    chosen = act.best(lambda action: -np.abs(action[..., 0] + 0.8), [particles_at(1.0, rng, 20, width=0.05)], rng)
+    assert np.all(np.abs(chosen[:, 0] + 0.8) < 0.3)
+    assert np.median(np.abs(chosen[:, 0] + 0.8)) < 0.05
+
+
 @pytest.mark.parametrize("centres", [(0.6,), (-0.7, 0.7)], ids=str)
 def test_the_estimated_value_equals_quadrature(centres):
     rng = np.random.default_rng(5)

@@ -7,7 +7,8 @@ Differs from the original code:
 3. The temperature is explicit and rewards keep their units; Q is learned as offset + scale · network.
 4. Layer norm in the critic and an averaged target network; `layer_norm=False, target_rate=None` is the original.
 5. All soft quantities are relative to the uniform measure on the box (see `soft.squash`).
-6. A planned training begins hotter than it ends, so that its replay covers more than the way to the goal;
+6. Learning rates fall after the first 30 % of a planned training; `final_rate=1` is the original.
+7. A planned training begins hotter than it ends, so that its replay covers more than the way to the goal;
    `initial_heat=1` is the original.
 """
 
@@ -28,7 +29,7 @@ from qompose.nets import QFunction, Sampler, init_perceptron, set_observation_sc
 from qompose.soft.squash import log_jacobian
 from qompose.soft.stein import stein_direction
 from qompose.soft.value import effective_sample_size, mixture_proposal, soft_value
-from qompose.types import Transition
+from qompose.types import QomposeError, Transition
 
 PARTICLES = (2, 65536)
 # Share of the planned updates after which the temperature is down at α.
@@ -78,6 +79,8 @@ class SQL:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
+        if self.proposal not in ("mixture", "uniform"):
+            raise QomposeError(f"proposal is {self.proposal!r}; choose mixture or uniform")
         check_hyperparameters(
             self, temperature=(1e-8, 1e8), initial_heat=(1.0, 1e3), sampler_learning_rate=RATE,
             target_period=(1, 10**9), value_particles=PARTICLES, fit_particles=PARTICLES, fixed_particles=PARTICLES,
@@ -160,7 +163,7 @@ class SQL:
             temperature=temperature, key=policy_key,
         )  # fmt: skip
         state = eqx.tree_at(lambda s: (s.sampler, s.sampler_optimiser), state, (sampler, optimiser))
-        return state, critic_info | policy_info
+        return state, {**critic_info, **policy_info, "temperature": jnp.asarray(temperature, jnp.float32)}
 
     def heat(self, updates: Array) -> Array | float:
         """The temperature at an update: from initial_heat · α geometrically down to α at half of `planned_updates`."""

@@ -103,9 +103,9 @@ class Skill(Expression):
         """Actions in [-1, 1] for one observation (obs,) -> (act,) or several (n, obs) -> (n, act), float32.
 
         mode `sample`: one draw of the sampler. `resample`: importance resampling among 256 candidates, which tends to
-        exp(Q/α). `best`: the candidate of highest Q, a heuristic. DDPG and NAF have a deterministic `sample` and no
-        `resample`, and `best` of NAF is exact. Raises QomposeError for an unknown mode, a wrong shape or numbers that
-        are not finite. Without `rng` the draws are not reproducible.
+        exp(Q/α). `best`: the highest Q among draws of the sampler and uniform ones, a heuristic. DDPG and NAF have a
+        deterministic `sample` and no `resample`, and `best` of NAF is exact. Raises QomposeError for an unknown mode, a
+        wrong shape or numbers that are not finite. Without `rng` the draws are not reproducible.
         """
         if mode not in MODES:
             raise QomposeError(f"mode {show(mode)} is unknown; choose one of {', '.join(MODES)}")

@@ -185,8 +185,8 @@ FIELDS: dict[str, Check] = {
     "estimator": optional(
         record(
             proposal=choice("mixture", "uniform"),
-            particles=integer(1, 65536),
-            centres=integer(2, 65536),
+            particles=integer(1, 4096),
+            centres=integer(2, 4096),
             smoothing=number(1e-3, 1.0),
         )
     ),

@@ -33,7 +33,7 @@ from qompose.skill.expression import Expression, from_weights, pursued, substitu
 from qompose.skill.manifest import NAME
 from qompose.training.correct import Correction, check_correctable, learn_correction
 from qompose.training.sharing import share_experience
-from qompose.types import QomposeError
+from qompose.types import QomposeError, check_kinds
 
 # Steps in one compiled call: short enough for a live progress bar.
 CHUNK = 100
@@ -58,6 +58,7 @@ class Extraction:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
+        check_kinds(self)
         if self.steps < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate <= 10.0:
             raise QomposeError("extraction needs steps >= 1, batch_size >= 1 and learning_rate above 0, at most 10")
         if self.shared_updates < 0:

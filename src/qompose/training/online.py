@@ -25,7 +25,7 @@ from qompose.envs.lockstep import Lockstep, Step
 from qompose.replay import Replay, init_replay, unpack
 from qompose.run import Run, name_leaves, read_metrics, restore_leaves
 from qompose.training.interrupt import delayed_interrupt
-from qompose.types import QomposeError, Transition
+from qompose.types import QomposeError, Transition, check_kinds
 
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
 INIT, EXPLORE, LEARN, EVALUATE = range(4)
@@ -60,6 +60,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
+        check_kinds(self)
         for name in ("total_steps", "num_envs", "warmup_steps", "updates_per_step", "replay_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise QomposeError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -45,6 +45,8 @@ def train(
     metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is only
     returned. Raises QomposeError for whatever the caller can mend.
     """
+    if resume and output_dir is None:
+        raise QomposeError("resume needs output_dir: the run that is to be continued")
     agent, training = _configure(_choose(algo, agent), training or Training(), settings)
     if agent.planned_updates is None:
         agent = dataclasses.replace(agent, planned_updates=training.total_steps * training.updates_per_step)
@@ -67,6 +69,8 @@ def train(
         finally:
             if run is not None:
                 run.close()
+        if isinstance(agent, SQL):  # an explicit plan, or a very short training, may end before it is cool
+            fields["temperature"] = float(agent.heat(trained.state.updates))
         skill = export_skill(fields, trained)
         if run is not None:
             skill.save(run.directory / SKILL, overwrite=True)

@@ -219,6 +219,9 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise QomposeError(f"{target}: cannot draw {target.suffix or 'without a suffix'}; use {', '.join(SUFFIXES)}")
+    numbers = target.with_suffix(".json")
+    if numbers.exists() and not target.exists():
+        raise QomposeError(f"{numbers} exists and would be overwritten by the picture's numbers; choose another name")
     return target
 
 
