@@ -179,10 +179,11 @@ def test_an_earlier_demonstration_is_replaced_and_nothing_beyond_it(tmp_path):
     (folder / "report.json").write_text("{}")
     outside.mkdir()
     (outside / "precious.txt").touch()
-    (folder / "link").symlink_to(outside)
+    (folder / "push-bottom").symlink_to(outside)
+    (folder / "notes.txt").touch()
     inode = folder.stat().st_ino
     demo._prepare(folder)
-    assert [path.name for path in folder.iterdir()] == [demo.MARKER] and folder.stat().st_ino == inode
+    assert {path.name for path in folder.iterdir()} == {demo.MARKER, "notes.txt"} and folder.stat().st_ino == inode
     assert (outside / "precious.txt").exists()
 
 

@@ -49,7 +49,7 @@ class Evaluation:
 def skill_policy(skill: Skill, mode: str, seed: int) -> Policy:
     """The skill's NumPy acting path as a policy of a batch of observations. Raises QomposeError for a bad seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
-        raise QomposeError(f"seed is {seed}; it must be an integer from 0 to 2**63 - 1")
+        raise QomposeError(f"seed is {seed}; it must be from 0 to 2**63 - 1 and whole")
     rng = np.random.default_rng(seed)
     return lambda observations, step: skill.act(observations, mode=mode, rng=rng)
 
@@ -94,7 +94,7 @@ def evaluate(
     environment or one whose spaces are not the skill's.
     """
     if not isinstance(episodes, Integral) or episodes < 1:
-        raise QomposeError(f"episodes is {episodes!r}; it must be an integer of at least 1")
+        raise QomposeError(f"episodes is {episodes!r}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
     lockstep = Lockstep.make(env, min(episodes, LANES), options)

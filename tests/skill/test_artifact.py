@@ -658,7 +658,7 @@ def test_the_value_is_that_of_a_fine_quadrature(make_skill):
         estimator={"proposal": "mixture", "particles": 4096, "centres": 64, "smoothing": 0.4}, temperature=0.5
     )
     uniform = make_skill(
-        estimator={"proposal": "uniform", "particles": 8192, "centres": 64, "smoothing": 1.0}, temperature=0.5
+        estimator={"proposal": "uniform", "particles": 4096, "centres": 64, "smoothing": 1.0}, temperature=0.5
     )
     axis = (np.arange(200) + 0.5) / 100 - 1
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)

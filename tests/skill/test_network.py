@@ -117,7 +117,7 @@ def test_a_corrected_critic_is_a_sum_less_its_correction(random_network):
 def test_a_corrected_critic_of_other_parts_is_refused(of):
     with pytest.raises(QomposeError, match=r"critic\.of: must be a"):
         check_spec({"kind": "corrected", "of": of}, "critic", "sql")
-    with pytest.raises(QomposeError, match=r"critic\.kind: must be one of critic, sum, not 'corrected'"):
+    with pytest.raises(QomposeError, match=r"critic\.kind: must be one of critic, sum, prefer, not 'corrected'"):
         check_spec({"kind": "corrected", "of": of}, "critic", "ddpg")
     with pytest.raises(QomposeError, match="'weights': does not belong to kind corrected"):
         check_spec({"kind": "corrected", "of": of, "weights": [1.0, 1.0]}, "critic", "sql")

@@ -41,7 +41,7 @@ def corrected(pair):
 
 def test_a_corrected_composition_is_the_sum_less_what_was_learned(corrected, pair, tmp_path):
     skill, progress = corrected
-    assert progress == [(100, 170), (150, 170), (170, 170)]
+    assert progress == [("correcting", 100, 150), ("correcting", 150, 150), ("extracting", 20, 20)]
     assert skill.critic.spec["kind"] == "corrected" and skill.sampler.spec["kind"] == "sampler"
     assert skill.temperature == pytest.approx(0.7 * 0.1 + 0.5 * 0.3)
     assert skill.provenance["correction"]["steps"] == 150 and skill.provenance["extraction"]["steps"] == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,9 @@ def train(
             if run is not None:
                 run.close()
         if isinstance(agent, SQL):  # an explicit plan, or a very short training, may end before it is cool
-            fields["temperature"] = float(agent.heat(trained.state.updates))
+            reached = float(agent.heat(trained.state.updates))
+            if not math.isclose(reached, agent.temperature, rel_tol=1e-6):  # float32 has no 0.1
+                fields["temperature"] = reached
         skill = export_skill(fields, trained)
         if run is not None:
             skill.save(run.directory / SKILL, overwrite=True)
