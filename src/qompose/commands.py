@@ -174,7 +174,7 @@ def compose(
 def explain(
     skills: Paths,
     weights: tuple[float, ...] = (),
-    steps: int = 4_000,
+    steps: int = 8_000,
     members: int = 3,
     seed: int = 0,
     output: Path | None = None,
@@ -197,7 +197,7 @@ def explain(
     given = _weigh(skills, weights)
     with bars() as shown:
         report = explanation.explain(
-            given, members=members, options=Correction(steps=steps, seed=seed, hidden=(64, 64)),
+            given, members=members, options=Correction(steps=steps, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if output is not None:
