@@ -100,7 +100,7 @@ def test_best_is_the_highest_candidate_or_particle():
     assert abs(chosen[1] - 0.777) < 1e-6
     others = np.abs(chosen[[0, 2]] - 0.3)
     assert np.all(others <= np.abs(np.tanh(particles[[0, 2], :, 0]) - 0.3).min(axis=-1))
-    assert np.all(others < 0.1)
+    assert np.all(others < 0.05)
 
 
 def test_best_looks_beyond_the_policy():

@@ -131,8 +131,7 @@ def test_without_extraction_it_acts_on_the_sum_by_resampling(right, top):
     chosen = skill.q(tiled, skill.act(tiled, mode="resample", rng=rng)).mean()
     random = skill.q(tiled, rng.uniform(-1, 1, (1000, 2)).astype(np.float32)).mean()
     best = skill.q(tiled, skill.act(tiled, mode="best", rng=rng)).mean()
-    # Both look at about 200 candidates: where Q is sharp a draw is as good as the best, within their spacing.
-    assert random + skill.temperature < chosen < best + 0.1 * skill.temperature
+    assert random + skill.temperature < chosen < best
 
 
 def test_a_skill_without_replay_is_refused_with_advice_unless_nothing_is_extracted(right, top):

@@ -88,14 +88,17 @@ def resample(
     return _take(actions, chosen)
 
 
-def best(q: Q, particles: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """The action of highest Q among the particles themselves and as many uniform candidates as one policy has.
+def best(
+    q: Q, particles: Sequence[np.ndarray], rng: np.random.Generator, *, candidates: int = CANDIDATES
+) -> np.ndarray:
+    """The action of highest Q among the particles themselves and half of `candidates` uniform ones.
 
     A heuristic for evaluation: it is neither the policy nor, in many dimensions, the maximum. -> (*batch, act)
     """
-    actions = [*map(np.tanh, particles), draw_uniform(rng, particles[0].shape)]
-    candidates = np.concatenate(actions, axis=-2)
-    return _take(candidates, np.argmax(check_finite(q(candidates)), axis=-1))
+    *batch, _, size = particles[0].shape
+    uniform = draw_uniform(rng, (*batch, max(candidates // 2, 1), size))
+    actions = np.concatenate([*map(np.tanh, particles), uniform], axis=-2)
+    return _take(actions, np.argmax(check_finite(q(actions)), axis=-1))
 
 
 def best_around(q: Q, action: np.ndarray, rng: np.random.Generator, *, candidates: int = CANDIDATES) -> np.ndarray:
