@@ -29,6 +29,7 @@ NESTED = {
 }  # fmt: skip
 QUADRATIC = {"kind": "quadratic", "hidden": [8, 6], "layer_norm": True}
 QUADRATICS = {"kind": "sum", "weights": [0.5, 0.5], "of": [QUADRATIC, QUADRATIC]}
+ESTIMATOR = {"proposal": "mixture", "particles": 65536, "centres": 32, "smoothing": 0.5}
 OBSERVATION = np.array([0.1, -0.2, 0.3, 0.4])
 FILES = ("critic.safetensors", "sampler.safetensors", "replay.safetensors")
 
@@ -386,6 +387,7 @@ def setter(*path, to):
         (["estimator", "proposal"], "policy", r"estimator\.proposal"),
         (["estimator", "particles"], 0, r"estimator\.particles"),
         (["estimator", "particles"], 10**9, r"estimator\.particles"),
+        (["estimator"], ESTIMATOR, r"estimator: particles times centres"),
         (["estimator", "centres"], 1, r"estimator\.centres"),
         (["estimator", "smoothing"], 0.0, r"estimator\.smoothing"),
         (["composition"], {}, r"composition\.expression: is missing"),
@@ -658,7 +660,7 @@ def test_the_value_is_that_of_a_fine_quadrature(make_skill):
         estimator={"proposal": "mixture", "particles": 4096, "centres": 64, "smoothing": 0.4}, temperature=0.5
     )
     uniform = make_skill(
-        estimator={"proposal": "uniform", "particles": 4096, "centres": 64, "smoothing": 1.0}, temperature=0.5
+        estimator={"proposal": "uniform", "particles": 8192, "centres": 64, "smoothing": 1.0}, temperature=0.5
     )
     axis = (np.arange(200) + 0.5) / 100 - 1
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)

@@ -19,6 +19,7 @@ VERSION = 1
 ALGORITHMS = tuple(KINDS)
 FILES = ("critic.safetensors", "sampler.safetensors", "replay.safetensors")
 MOST_TRANSITIONS = 100_000_000
+MOST_PAIRS = 2**20  # particles times centres, whose distances one soft value holds at once
 LARGEST_SIZE = 10_000
 # Entries in all, and nesting, of the free-form parts.
 MOST_ENTRIES = 2000
@@ -185,8 +186,8 @@ FIELDS: dict[str, Check] = {
     "estimator": optional(
         record(
             proposal=choice("mixture", "uniform"),
-            particles=integer(1, 4096),
-            centres=integer(2, 4096),
+            particles=integer(1, 65536),
+            centres=integer(2, 65536),
             smoothing=number(1e-3, 1.0),
         )
     ),
@@ -229,6 +230,9 @@ def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
             raise QomposeError(f"action.{name}: must be {action['size']} numbers, not {len(action[name])}")
     if not all(low < high for low, high in zip(action["low"], action["high"], strict=True)):
         raise QomposeError("action.high: must be above action.low in every component")
+    estimator = checked["estimator"]
+    if estimator is not None and estimator["particles"] * estimator["centres"] > MOST_PAIRS:
+        raise QomposeError(f"estimator: particles times centres must be at most {MOST_PAIRS}")
     composition = checked["composition"]
     weights = composition and composition["weights"]
     if composition and weights and len(weights) != len(composition["names"]):
