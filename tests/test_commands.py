@@ -458,7 +458,10 @@ MISTAKES = {
         [*COMPOSE, "right", "top", "--weights", "1"], "1 weights for 2 skills; give one for each, or none"
     ),
     "weight nan": ([*COMPOSE, "right", "top", "--weights", "nan", "1"], "weight nan: a weight must be finite"),
-    "weight zero": ([*COMPOSE, "right", "top", "--weights", "1", "0"], "weight 0: a weight must be finite"),
+    "weight zero": (
+        [*COMPOSE, "right", "top", "--weights", "1", "0"],
+        "weight 0: a weight must be finite and not zero",
+    ),
     "weight word": ([*COMPOSE, "right", "top", "--weights", "1", "x"], "valid parse for arguments: ['1', 'x']"),
     "directory that exists": (["compose", "right", "top", "--output-dir", "top"], "top exists already"),
     "curves of a skill": (["plot", "right/skill", "--output", "new.png"], "right/skill has no metrics"),

@@ -162,6 +162,13 @@ def test_a_skill_cannot_make_evaluation_import_a_module(right, home):
     assert choose_task(stranger, home, None) == (home, {})  # the user may
 
 
+def test_options_of_a_strangers_skill_do_not_reach_a_foreign_environment(right):
+    skill = replace(right, task={"id": "Pendulum-v1", "options": {"xml_file": "/etc/hostname"}})
+    with pytest.raises(QomposeError, match="gives options to the environment 'Pendulum-v1'"):
+        choose_task(skill, None, None)
+    assert choose_task(skill, "Pendulum-v1", None) == ("Pendulum-v1", {})
+
+
 def test_names_of_tasks_with_and_without_their_module_are_fine(right):
     for home in ("PushLeft", "qompose:PushLeft-v0"):
         named = replace(right, task={"id": home, "options": {"a": 1, "b": 2}})

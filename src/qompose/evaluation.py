@@ -12,7 +12,7 @@ import numpy as np
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
 from qompose.skill.artifact import Skill
-from qompose.tasks import TASKS
+from qompose.tasks import task_named
 from qompose.types import Policy, QomposeError
 
 # More lanes than this gain nothing: the networks' cost per observation no longer falls.
@@ -69,7 +69,7 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
         raise QomposeError(
             f"skill {skill.name!r} names the environment {home!r}; say so with env if you trust its module"
         )
-    if skill.task["options"] and home.removeprefix("qompose:").removesuffix("-v0") not in TASKS and options is None:
+    if skill.task["options"] and task_named(home) is None and options is None:
         raise QomposeError(
             f"skill {skill.name!r} gives options to the environment {home!r}, which may read files by them; say env "
             "and its options yourself if you trust it"

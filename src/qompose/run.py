@@ -8,6 +8,7 @@ A checkpoint appears whole or not at all, and the one before it is removed only 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -79,6 +80,12 @@ def command_line() -> str:
     name = script.parent.name if script.name == "__main__.py" else script.name  # python -m qompose
     text = shlex.join([name, *sys.argv[1:]])
     return "".join(letter if letter.isprintable() else "�" for letter in text)[:LONGEST_COMMAND]
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON holds them."""
+    values = dataclasses.asdict(settings)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def now() -> str:

@@ -11,27 +11,42 @@ class QomposeError(ValueError):
     """A mistake that the user can mend. Its message is one line: what is wrong and what to do."""
 
 
-def check_kinds(settings: Any) -> None:
-    """Refuse a field of a frozen dataclass that is not of the kind its annotation says; make tuples of lists.
+# What a setting may be, by the annotation of its field, and how to say so. Other annotations are not looked at.
+_WHOLE, _REAL = "an integer", "a number"
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((Integral,), _WHOLE), "float": ((Real,), _REAL), "bool": ((bool,), "true or false"),
+    "str": ((str,), "a word"), "Sequence[Any]": ((list, tuple), "a list"),
+    "tuple[int, ...]": ((list, tuple), "integers"),
+}  # fmt: skip
 
-    Raises QomposeError in place of the traceback that a number of the wrong kind would give much later.
+
+def find_misfit(annotation: str, value: Any) -> str | None:
+    """Return what should be given instead of a value that is not of the annotated kind; None if it is."""
+    kind = annotation.removesuffix(" | None")
+    if kind not in KINDS or (value is None and kind != annotation):
+        return None
+    types, words = KINDS[kind]
+    fits = isinstance(value, types) and (kind == "bool" or not isinstance(value, bool))
+    if isinstance(value, list | tuple) and kind == "tuple[int, ...]":
+        fits = all(find_misfit("int", item) is None for item in value)
+    return None if fits else words
+
+
+def check_kinds(settings: Any) -> None:
+    """Refuse a field of a frozen dataclass that is not of the kind its annotation says; make it plain.
+
+    Lists become tuples, NumPy's integers Python's. Raises QomposeError in place of the traceback that a number of the
+    wrong kind would give much later.
     """
     for field in dataclasses.fields(settings):
-        kind, value = str(field.type), getattr(settings, field.name)
-        if kind.startswith("tuple") and isinstance(value, list):
-            value = tuple(value)
-            object.__setattr__(settings, field.name, value)
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        fits = {
-            "int": whole,
-            "float": whole or (isinstance(value, Real) and not isinstance(value, bool)),
-            "bool": isinstance(value, bool),
-            "tuple[int, ...]": isinstance(value, tuple) and all(isinstance(item, Integral) for item in value),
-        }
-        if not fits.get(kind.removesuffix(" | None"), True) and not (value is None and kind.endswith("| None")):
-            words = {"int": "an integer", "float": "a number", "bool": "true or false", "tuple[int, ...]": "integers"}
-            wanted = words[kind.removesuffix(" | None")]
+        value = getattr(settings, field.name)
+        wanted = find_misfit(str(field.type), value)
+        if wanted is not None:
             raise QomposeError(f"{field.name} is {repr(value)[:60]}; give {wanted}")
+        if isinstance(value, list):
+            object.__setattr__(settings, field.name, tuple(value))
+        elif isinstance(value, Integral) and not isinstance(value, int):  # NumPy's, which JSON does not know
+            object.__setattr__(settings, field.name, int(value))
 
 
 class Transition(NamedTuple):

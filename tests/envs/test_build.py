@@ -25,6 +25,23 @@ def test_foreign_environments_go_by_id_and_by_module(env_id):
     assert lanes.env.envs[0].unwrapped.g == 9.0
 
 
+@pytest.mark.parametrize(("env_id", "horizon"), [("MultiGoal", 30), ("Pendulum-v1", 200)])
+def test_episodes_can_be_cut_short_and_the_cut_is_no_end(env_id, horizon):
+    lanes = Lockstep.make(env_id, 2, episode_steps=7)
+    lanes.reset(seed=0)
+    steps = [lanes.step(np.zeros((2, lanes.action_size))) for _ in range(16)]
+    ended = [(episode["length"], float(step.terminated.max())) for step in steps for episode in step.episodes]
+    assert ended == [(7, 0.0)] * 4
+    assert (lanes.task.horizon if lanes.task else lanes.horizon) == horizon  # the length that counts is as it was
+
+
+def test_lanes_that_step_themselves_are_not_cut():
+    gymnasium.register("BuildOwnLanes-v0", vector_entry_point=lambda num_envs: TaskVectorEnv("MultiGoal", num_envs))
+    assert build_vector_env("BuildOwnLanes-v0", 2).num_envs == 2
+    with pytest.raises(QomposeError, match=r"BuildOwnLanes-v0 steps its lanes by itself, .*; leave episode_steps out"):
+        build_vector_env("BuildOwnLanes-v0", 2, episode_steps=7)
+
+
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [

@@ -4,8 +4,10 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from qompose.envs import episodes
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
+from qompose.types import QomposeError
 
 LENGTHS = {0: (9, 1, 1, 1), 1: (1, 9, 1, 1), 2: (1, 1, 9, 1)}  # by lane and episode, from then on 1
 
@@ -75,6 +77,22 @@ def test_progress_counts_only_the_episodes_that_were_asked_for():
     told = []
     run_episodes(always_one, uneven(), 4, seed=0, on_step=told.append)
     assert told == sorted(told) and told[0] == 2 and told[-1] == 4 and set(told) <= {2, 3, 4}
+
+
+class Endless(Uneven):
+    """No step ends anything."""
+
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, False, False, info
+
+
+def test_episodes_that_never_end_are_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(episodes, "LONGEST_EPISODE", 50)
+    env = Lockstep(SyncVectorEnv([lambda: Endless(0), lambda: Endless(1)]), "Endless")
+    with pytest.raises(QomposeError, match=r"Endless: after \d+ steps only 0 of 2 episodes have ended") as caught:
+        run_episodes(always_one, env, 2, seed=0)
+    assert "\n" not in str(caught.value)
 
 
 def test_equal_seeds_give_equal_episodes():

@@ -81,6 +81,17 @@ def test_unknown_environments_are_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_resuming_without_a_folder_is_refused():
+    with pytest.raises(QomposeError, match="resume needs output_dir"):
+        session.train("MultiGoal", resume=True)
+
+
+def test_a_skill_that_ends_hot_says_so(tiny_agent, tiny_training):
+    agent = replace(tiny_agent, planned_updates=10**6)
+    skill = session.train("MultiGoal", agent=agent, training=tiny_training)
+    assert skill.temperature == pytest.approx(agent.temperature * agent.initial_heat, rel=0.01)
+
+
 def test_settings_go_to_the_agent_or_the_training_and_win(monkeypatch):
     seen = []
 
@@ -95,8 +106,31 @@ def test_settings_go_to_the_agent_or_the_training_and_win(monkeypatch):
             temperature=0.7, total_steps=2000, updates_per_step=2, num_envs=3,
         )  # fmt: skip
     ((env, agent, training),) = seen
-    assert (agent.temperature, agent.discount, agent.planned_updates) == (0.7, 0.9, 4000)
+    assert (agent.temperature, agent.discount, agent.planned_updates) == (0.7, 0.9, 2000)
     assert (training.seed, training.total_steps, env.num_envs) == (3, 2000, 3)
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "cut"),
+    [("PushLeft", {}, 150), ("PushLeft", {"episode_steps": 60}, 60), ("MultiGoal", {}, 30), ("Pendulum-v1", {}, 200)],
+)
+def test_episodes_of_the_training_are_as_long_as_the_task_prefers_or_the_caller_says(monkeypatch, env, settings, cut):
+    seen = []
+
+    def watch(lanes, agent, training, evaluation_env, **kwargs):
+        seen.append((lanes.horizon, evaluation_env.horizon, training.episode_steps))
+        raise NoTraining
+
+    monkeypatch.setattr(session, "train_online", watch)
+    with pytest.raises(NoTraining):
+        train(env, **settings)
+    whole = {"PushLeft": 300}.get(env, cut)
+    assert seen == [(cut, whole, cut if cut != whole else None)]
+
+
+def test_the_skill_tells_the_length_that_counts(tiny_agent, tiny_training):
+    skill = session.train("MultiGoal", agent=tiny_agent, training=tiny_training, episode_steps=10)
+    assert (skill.horizon, skill.provenance["training"]["episode_steps"], skill.provenance["episodes"]) == (30, 10, 60)
 
 
 def test_a_run_holds_everything_and_the_skill(tiny_runs, tiny_skills, tiny_agent, tiny_training):
@@ -144,7 +178,7 @@ def test_other_algorithms_are_evaluated_and_saved_without_their_noise(algo, tiny
     }  # fmt: skip
     skill = train("MultiGoal", **settings)
     config = store.read_json(tmp_path / "run" / "config.json")
-    assert (config["algo"], config["agent"]["noise"], config["agent"]["planned_updates"]) == (algo, 0.5, 600)
+    assert (config["algo"], config["agent"]["noise"], config["agent"]["planned_updates"]) == (algo, 0.5, 400)
     assert skill.algorithm == algo and np.abs(skill.replay.action[300:]).max() <= 1.0
     # The same episodes with the saved skill, whose policy has no noise: in training it had none either.
     found = evaluate(skill, episodes=4, seed=10_000_000).summary()["return"]["mean"]

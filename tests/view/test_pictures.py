@@ -118,6 +118,15 @@ def test_unknown_suffix_is_refused(tmp_path, name):
         draw_final_positions(tmp_path / name, GROUPS, title="Figure", goals=GOALS)
 
 
+def test_json_of_somebody_else_is_not_overwritten(tmp_path, run):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(QomposeError, match=r"config\.json exists"):
+        draw_learning_curves(tmp_path / "config.png", [run])
+    assert (tmp_path / "config.json").read_text() == "{}"
+    for _ in range(2):  # its own it may replace
+        draw_learning_curves(tmp_path / "curves.png", [run])
+
+
 def test_vector_pictures_are_written_too(tmp_path):
     draw_final_positions(tmp_path / "a.svg", GROUPS, title="Figure", goals=GOALS)
     assert "<svg" in (tmp_path / "a.svg").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -11,29 +12,38 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from qompose.envs.gym import TaskVectorEnv
-from qompose.tasks import TASKS, make_task
+from qompose.tasks import TASKS, make_task, task_named
 from qompose.types import QomposeError
 
 
-def build_vector_env(env_id: str, num_envs: int, options: dict[str, Any] | None = None) -> VectorEnv:
+def build_vector_env(
+    env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None
+) -> VectorEnv:
     """Return the vector environment of a task's name or of any Gymnasium id ("module:Name-v0" imports the module).
 
-    Raises QomposeError, in one line, for an unknown id, options that it does not take, or spaces that are not boxes.
+    `episode_steps` truncates episodes that would last longer. Raises QomposeError, in one line, for an unknown id,
+    options that it does not take, or spaces that are not boxes.
     """
     options = options or {}
-    name = env_id.removeprefix("qompose:").removesuffix("-v0")
-    if name in TASKS:
-        return TaskVectorEnv(make_task(name, **options), num_envs)
+    name = task_named(env_id)
+    if name is not None:
+        return TaskVectorEnv(make_task(name, **options), num_envs, episode_steps)
     spec = _find(env_id)
+    if spec.entry_point is None and episode_steps is not None:
+        raise QomposeError(
+            f"{env_id} steps its lanes by itself, so its episodes cannot be cut; leave episode_steps out"
+        )
+    wrappers = [] if episode_steps is None else [partial(TimeLimit, max_episode_steps=episode_steps)]
     try:
         if spec.entry_point is None:
             env = gymnasium.make_vec(spec, num_envs, **options)
         else:
             # The checker would print what is checked here anyway, and slows down every step.
             options = {"disable_env_checker": True, **options}
-            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", **options)
+            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
     except Exception as error:  # whatever a foreign environment does wrong, the user gets one line
         raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
     check_spaces(env_id, env)

@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Lanes:
     """Lanes of one task: simulators, the randomness of their resets, and their last readings.
 
-    Episode e of lane i under seed s starts from `default_rng([s, i, e])`: which numbers a lane draws depends on
-    nothing that happened before, and three integers are the whole random state.
+    Episode e of lane i under seed s starts from `SeedSequence(s, spawn_key=(i, e))`: which numbers a lane draws depends
+    on nothing that happened before, three integers are the whole random state, and `default_rng(s)` is another stream.
     """
 
     def __init__(self, task: Task, count: int, first_lane: int = 0) -> None:
@@ -57,7 +57,8 @@ class Lanes:
         else:
             self.episode[mask] += 1
         for lane in np.flatnonzero(mask).tolist():
-            rng = np.random.default_rng([self.seed, self._lane[lane], self.episode[lane]])
+            key = (int(self._lane[lane]), int(self.episode[lane]))
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
             data = self.datas[lane]
             mujoco.mj_resetData(self.model, data)
             data.qpos[:], data.qvel[:] = self.task.reset(rng.random(self.task.reset_uniforms))

@@ -52,9 +52,11 @@ class Lockstep:
         self._steps = 0
 
     @staticmethod
-    def make(env_id: str, num_envs: int, options: dict[str, Any] | None = None) -> Lockstep:
+    def make(
+        env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None
+    ) -> Lockstep:
         """Return the lanes of a task's name or of any Gymnasium id; see `build_vector_env` for what is refused."""
-        return Lockstep(build_vector_env(env_id, num_envs, options), env_id)
+        return Lockstep(build_vector_env(env_id, num_envs, options, episode_steps=episode_steps), env_id)
 
     @property
     def control_period(self) -> float | None:

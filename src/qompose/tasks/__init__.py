@@ -11,21 +11,18 @@ from qompose.store import show
 from qompose.tasks.multigoal import MultiGoal
 from qompose.tasks.pusher import PUSHERS
 from qompose.tasks.task import Task
-from qompose.types import QomposeError
+from qompose.types import QomposeError, find_misfit
 
-__all__ = ["TASKS", "Task", "make_task"]
+__all__ = ["TASKS", "Task", "make_task", "task_named"]
 
 # Making a task imports no simulator: that happens when its model is asked for.
 TASKS: dict[str, functools.partial[Any]] = {**PUSHERS, "MultiGoal": functools.partial(MultiGoal, "MultiGoal")}
 
-# What an option may be, by the annotation of its field: values come from command lines and from the skills of others.
-KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "float": ((int, float), "a number"),
-    "float | None": ((int, float, type(None)), "a number"),
-    "bool": ((bool,), "true or false"),
-    "str": ((str,), "a word"),
-    "Sequence[Any]": ((list, tuple), "a list"),
-}
+
+def task_named(env_id: str) -> str | None:
+    """Return the name of the task that an environment's id stands for (`qompose:PushLeft-v0`), None for any other."""
+    name = env_id.removeprefix("qompose:").removesuffix("-v0")
+    return name if name in TASKS else None
 
 
 def make_task(name: str, /, **options: Any) -> Task:
@@ -43,7 +40,8 @@ def make_task(name: str, /, **options: Any) -> Task:
     for option, value in options.items():
         if option not in fields:
             raise QomposeError(f"{known} has no option {option!r}: its options are {', '.join(fields)}")
-        types, words = KINDS[fields[option]]
-        if not isinstance(value, types):
-            raise QomposeError(f"{known}: {option}={show(value)}: give {words}")
+        # Values come from command lines and from the skills of others.
+        wanted = find_misfit(fields[option], value)
+        if wanted is not None:
+            raise QomposeError(f"{known}: {option}={show(value)}: give {wanted}")
     return constructor(**options)

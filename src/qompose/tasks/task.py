@@ -35,6 +35,7 @@ class Task(ABC):
     name: str
 
     horizon: ClassVar[int]  # control steps per episode
+    training_horizon: ClassVar[int | None] = None  # the same in training, where more starts are worth more than ends
     substeps: ClassVar[int]  # simulator steps per control step
     control_period: ClassVar[float]  # seconds per control step
     action_size: ClassVar[int]

@@ -215,7 +215,7 @@ def solve(
         values = Values(network, level=jnp.zeros(len(units)), scale=jnp.asarray(units, jnp.float32))
         return Learner(values, jax.tree.map(jnp.copy, values), adam.init(values))
 
-    learner = jax.vmap(start)(jax.random.split(root, len(rows)))
+    learner = jax.vmap(start)(jax.random.split(jax.random.fold_in(root, 0), len(rows)))
     chosen, done = jnp.asarray(rows), 0
     while done < options.steps:
         # A last, shorter chunk is masked rather than compiled anew.

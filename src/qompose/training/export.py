@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from qompose.agents.ddpg import DDPG, DDPGState
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL, SQLState
 from qompose.envs.lockstep import Lockstep
-from qompose.run import command_line, describe_system, now
+from qompose.run import command_line, describe_system, now, plain
 from qompose.skill.algebra import as_network
 from qompose.skill.artifact import Skill
 from qompose.skill.manifest import check_fields
@@ -44,7 +43,7 @@ def describe_skill(
             "high": [float(x) for x in env.action_high],
         },
         "control_period": env.control_period,
-        "horizon": env.horizon,
+        "horizon": env.task.horizon if env.task else env.horizon,
         "terminates": env.task is not None and env.task.terminates,
         "task": {"id": env.env_id, "options": task_options},
         "estimator": estimator,
@@ -53,8 +52,8 @@ def describe_skill(
             "command": command_line(),
             "created": now(),
             "seed": options.seed,
-            "hyperparameters": _plain(dataclasses.asdict(agent)),
-            "training": _plain(dataclasses.asdict(options)),
+            "hyperparameters": plain(agent),
+            "training": plain(options),
             "versions": system["versions"],
             "commit": system["commit"],
         },
@@ -89,7 +88,3 @@ def _policy_of(state: Any) -> Network | None:
     if isinstance(state, DDPGState):
         return as_network(state.actor)
     return None
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

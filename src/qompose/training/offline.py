@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
 from qompose.learning import measure_observations
 from qompose.nets import Actor, CorrectedQ, Sampler, set_observation_scale
-from qompose.run import command_line, describe_system, now
+from qompose.run import command_line, describe_system, now, plain
 from qompose.skill.algebra import (
     LOWEST_TEMPERATURE,
     as_network,
@@ -90,7 +90,8 @@ def compose(
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
-    themselves, with their replays. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
+    themselves, with their replays. With `options.shared_updates` the skills first learn from each other's replays
+    (`training.sharing`). `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
     the skills do not fit together, with the reason.
     """
     if isinstance(expression, Mapping):
@@ -156,7 +157,7 @@ def compose(
             "created": now(),
             **({"sharing": {"updates": options.shared_updates, "seconds": round(shared - begin, 2)}}
                if options.shared_updates else {}),
-            **({"correction": _plain(correction) | {"seconds": round(corrected - shared, 2)}} if correct else {}),
+            **({"correction": plain(correction) | {"seconds": round(corrected - shared, 2)}} if correct else {}),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
                            "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
             "versions": describe_system()["versions"],
@@ -182,10 +183,6 @@ def choose_temperature(expression: Expression, algorithm: str, given: float | No
             "weight to what is avoided, or a temperature: compose(..., temperature=...)"
         )
     return own
-
-
-def _plain(options: Correction) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
 
 
 def _list_tasks(skills: Sequence[Skill]) -> str:
@@ -219,7 +216,7 @@ def extract_policy(
     """
     root = jax.random.fold_in(jax.random.key(options.seed), 0)
     states = jnp.asarray(observations)
-    policy, optimiser = agent.init_policy(states.shape[1], action_size, key=root)
+    policy, optimiser = agent.init_policy(states.shape[1], action_size, key=jax.random.fold_in(root, 0))
     policy = set_observation_scale(policy, *measure_observations(states))
     done = 0
     while done < options.steps:

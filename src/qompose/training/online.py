@@ -55,6 +55,8 @@ class Training:
     """Episodes of each evaluation."""
     save_freq: int = 10_000
     """Steps between checkpoints; 0 for one at the end only."""
+    episode_steps: int | None = None
+    """Steps after which an episode of the training is cut, if sooner than its end; None: as the task prefers."""
     log_freq: int = 1_000
     """Steps between lines of metrics."""
 
@@ -64,6 +66,8 @@ class Training:
         for name in ("total_steps", "num_envs", "warmup_steps", "updates_per_step", "replay_size", "log_freq"):
             if getattr(self, name) < 1:
                 raise QomposeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.episode_steps is not None and self.episode_steps < 1:
+            raise QomposeError(f"episode_steps is {self.episode_steps}; it must be at least 1")
         for name in ("seed", "eval_freq", "eval_episodes", "save_freq"):
             if getattr(self, name) < 0:
                 raise QomposeError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -13,8 +13,9 @@ from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
-from qompose.run import Run
+from qompose.run import Run, plain
 from qompose.skill.artifact import Skill
+from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Training, train_online
 from qompose.types import QomposeError
@@ -50,9 +51,12 @@ def train(
         raise QomposeError("resume needs output_dir: the run that is to be continued")
     agent, training = _configure(_choose(algo, agent), training or Training(), settings)
     if agent.planned_updates is None:
-        agent = dataclasses.replace(agent, planned_updates=training.total_steps * training.updates_per_step)
-    options = options or {}
-    lanes = Lockstep.make(env, training.num_envs, options)
+        updates = training.updates_per_step * (training.total_steps - training.warmup_steps)
+        agent = dataclasses.replace(agent, planned_updates=updates)
+    options, name_of_task = options or {}, task_named(env)
+    if training.episode_steps is None and name_of_task is not None:
+        training = dataclasses.replace(training, episode_steps=make_task(name_of_task, **options).training_horizon)
+    lanes = Lockstep.make(env, training.num_envs, options, episode_steps=training.episode_steps)
     evaluation = None
     try:
         fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
@@ -60,7 +64,8 @@ def train(
             evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
         run = None
         if output_dir is not None:
-            config = {"env": env, "options": options, "algo": agent.algorithm, **_dump(agent=agent, training=training)}
+            config = {"env": env, "options": options, "algo": agent.algorithm}
+            config |= {"agent": plain(agent), "training": plain(training)}
             run = Run(output_dir, config, resume=resume, events=track)
         try:
             trained = train_online(
@@ -111,7 +116,3 @@ def _configure(agent: Agent, training: Training, settings: dict[str, Any]) -> tu
         dataclasses.replace(agent, **{name: value for name, value in settings.items() if name in ours}),
         dataclasses.replace(training, **{name: value for name, value in settings.items() if name in loops}),
     )
-
-
-def _dump(**parts: Any) -> dict[str, Any]:
-    return {name: dataclasses.asdict(part) for name, part in parts.items()}

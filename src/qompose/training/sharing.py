@@ -12,7 +12,7 @@ from qompose.agents.sql import SQL, SQLState
 from qompose.nets import QFunction
 from qompose.skill.algebra import as_network, critic_of, samplers_of, unite_replays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.tasks import TASKS, make_task
+from qompose.tasks import make_task, task_named
 from qompose.tasks.task import Task, relabel
 from qompose.training.logged import CHUNK, learn_from_log
 from qompose.types import QomposeError, Transition
@@ -109,11 +109,11 @@ def _task_of(skill: Skill) -> Task:
     if skill.algorithm != "sql" or skill.composition or sampler is None or sampler.spec["kind"] != "sampler":
         kind = "composed" if skill.composition else f"of {skill.algorithm}"
         raise QomposeError(f"skill {skill.name!r} is {kind}; only single skills of sql learn from shared experience")
-    name = str(skill.task["id"]).removeprefix("qompose:")
-    if name.removesuffix("-v0") not in TASKS:
+    name = task_named(str(skill.task["id"]))
+    if name is None:
         raise QomposeError(
-            f"skill {skill.name!r} learned {name!r}, whose rewards cannot be computed from stored transitions; "
-            "compose without shared experience"
+            f"skill {skill.name!r} learned {skill.task['id']!r}, whose rewards cannot be computed from stored "
+            "transitions; compose without shared experience"
         )
     task = make_task(name, **skill.task["options"])
     facts = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qompose import store
-from qompose.explanation import Explanation
 from qompose.run import read_metrics
 from qompose.tasks.pusher import CORNER, CORNER_RADIUS, PUCK_X, PUCK_Y
 from qompose.types import QomposeError
+
+if TYPE_CHECKING:  # it would start JAX
+    from qompose.explanation import Explanation
 
 SUFFIXES = (".png", ".svg", ".pdf")
 BASE_RADIUS = 0.12  # m

@@ -18,7 +18,7 @@ from qompose.envs.build import one_line
 from qompose.envs.gym import TaskEnv
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.render import Renderer
-from qompose.tasks import TASKS, make_task
+from qompose.tasks import make_task, task_named
 from qompose.types import QomposeError
 from qompose.view.drawing import Drawing
 from qompose.view.graphics import probe_graphics
@@ -55,8 +55,8 @@ def open_stage(env_id: str, options: dict[str, Any], size: int, max_steps: int |
         raise QomposeError(f"size is {size}; give {SIZES[0]} to {SIZES[1]} pixels")
     if max_steps is not None and max_steps < 1:
         raise QomposeError(f"max_steps is {max_steps}; it must be at least 1")
-    name = env_id.removeprefix("qompose:").removesuffix("-v0")
-    stage = TaskStage(name, options, size) if name in TASKS else ForeignStage(env_id, options)
+    name = task_named(env_id)
+    stage = TaskStage(name, options, size) if name is not None else ForeignStage(env_id, options)
     stage.steps = min(stage.steps, max_steps or stage.steps)
     return stage
 
