@@ -18,7 +18,8 @@ STEPS, WARMUP, HORIZON, EPISODES = 120, 80, 20, 3
 
 
 def make_tiny(patch):
-    patch.setattr(Pusher, "horizon", HORIZON)
+    for name in ("horizon", "training_horizon"):
+        patch.setattr(Pusher, name, HORIZON)
     patch.setattr(study, "EPISODES", EPISODES)
     patch.setattr(fig3, "EPISODES", EPISODES)
     for module in (study, fig3):
@@ -58,14 +59,11 @@ def pretend(tmp_path):
         made = Study(tmp_path / "out", seeds, total_steps)
         made.open()
         for case in cases:
-            for training in case.trainings:
-                file = made.training_job(training).file
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.touch()
-                write_json(made.run_of(training) / "system.json", {"commit": f"training {training.seed}"})
             path = made.episodes_of(case)
             path.parent.mkdir(exist_ok=True)
-            write_json(path, {**vars(case), "system": {"commit": f"of seed {case.seed}"}, **record(case)})
+            makers = {"trained_by": [{"commit": f"training {training.seed}"} for training in case.trainings]}
+            makers["system"] = {"commit": f"of seed {case.seed}"}
+            write_json(path, {**vars(case), **makers, **record(case)})
         return made
 
     return make

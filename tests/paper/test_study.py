@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qompose.evaluation import evaluate
-from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, load_case, measure, positions
+from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, load_case, made_by, measure, positions
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.tasks import make_task
@@ -44,12 +44,15 @@ def test_measuring_waits_for_every_training_of_its_case(tmp_path):
 
 
 def test_every_training_is_run_once_however_often_it_is_needed(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("qompose.paper.study.run_jobs", lambda jobs, *_, **__: seen.extend(jobs))
-    study = Study(tmp_path, 1, 2000)
-    for case in (LEFT, MERGED):
-        study.episodes_of(case).parent.mkdir(exist_ok=True)
-        write_json(study.episodes_of(case), {})
+    study, seen = Study(tmp_path, 1, 2000), []
+
+    def run(jobs, *_, **__):
+        seen.extend(jobs)
+        for case in (LEFT, MERGED):
+            study.episodes_of(case).parent.mkdir(exist_ok=True)
+            write_json(study.episodes_of(case), {})
+
+    monkeypatch.setattr("qompose.paper.study.run_jobs", run)
     study.measure("runs", [LEFT, MERGED])
     assert [job.name for job in seen] == [
         *("sql-push-left-s0", "sql-push-bottom-s0"),
@@ -57,11 +60,21 @@ def test_every_training_is_run_once_however_often_it_is_needed(tmp_path, monkeyp
     ]
 
 
+def test_what_is_measured_needs_no_training_any_more(tmp_path, monkeypatch):
+    study, seen = Study(tmp_path, 1, 2000), []
+    monkeypatch.setattr("qompose.paper.study.run_jobs", lambda jobs, *_, **__: seen.extend(jobs))
+    study.episodes_of(MERGED).parent.mkdir()
+    write_json(study.episodes_of(MERGED), {"task": "merged"})
+    assert study.measure("runs", [MERGED]) == {MERGED: {"task": "merged"}}
+    assert [job.name for job in seen if not job.file.exists()] == []
+
+
 def test_episodes_of_a_trained_skill_are_those_of_an_evaluation(tiny, trained):
     measure(trained, LEFT)
     record, skill = read_json(trained.episodes_of(LEFT)), load(trained.run_of(LEFT))
     assert (record["algorithm"], record["task"], record["seed"], record["merged"]) == ("sql", "PushLeft", 0, False)
     assert record["steps"] == 120 and record["episodes"] == 4 and "commit" in record["system"]
+    assert record["trained_by"] == [read_json(trained.run_of(LEFT) / "system.json")]
     for mode in ("sample", "best"):
         result = evaluate(skill, "PushLeft", 3, mode=mode, seed=1000)
         for name in ("distance", "puck_x", "puck_y"):
@@ -82,10 +95,8 @@ def test_a_merged_case_is_composed_and_measured_on_the_corner(tiny, trained, mon
 
 def test_a_result_says_how_to_obtain_it_and_what_made_its_runs(tmp_path):
     study = Study(tmp_path, 2, 2000)
-    study.run_of(LEFT).mkdir(parents=True)
-    write_json(study.run_of(LEFT) / "system.json", {"commit": "c"})
-    records = [{"system": {"commit": commit}} for commit in ("a", "b", "a")]
-    path = study.write("table1", {"rows": []}, records, [LEFT, LEFT])
+    records = [{"trained_by": [{"commit": "c"}], "system": {"commit": commit}} for commit in ("a", "b", "a")]
+    path = study.write("table1", {"rows": []}, made_by(records))
     record = json.loads(path.read_text())
     assert path == tmp_path / "table1.json" and record["result"] == {"rows": []} and record["seed"] == [0, 1]
     assert record["command"] == "qompose reproduce table1 --seeds 2 --total-steps 2000"

@@ -52,7 +52,7 @@ def test_figures_are_over_episodes_and_over_seeds(done, capsys):
     written = json.loads((done.folder / "table1.json").read_text())
     assert written["result"] == {"rows": answer["rows"], "episodes": 3} and written["seed"] == [0, 1]
     assert [made["commit"] for made in written["runs_made_by"]] == [
-        *("training 0", "training 1", "of seed 0", "of seed 1")
+        *("training 0", "of seed 0", "training 1", "of seed 1")
     ]
     assert (done.folder / "table1_distances.png").stat().st_size > 10_000
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, positions
+from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, made_by, positions
 from qompose.training.session import skill_name
 from qompose.view.console import print_table
 from qompose.view.pictures import draw_final_positions
@@ -30,7 +30,7 @@ def reproduce(study: Study) -> dict[str, Any]:
         _draw(path, algorithm, groups[0])
         pictures.append(str(path))
     result = {"rows": rows, "goal": GOAL.tolist(), "episodes": len(groups[0][0])}
-    path = study.write("fig2", result, records.values(), [part for case in records for part in case.trainings])
+    path = study.write("fig2", result, made_by(records.values()))
     return {**result, "pictures": pictures, "file": str(path)}
 
 

@@ -60,7 +60,7 @@ def reproduce(study: Study) -> dict[str, Any]:
         title="a policy for the bottom-left corner", labels=("gradient steps", "final distance to the goal (m)"),
     )  # fmt: skip
     result = {"rows": rows, "curves": curves, "episodes": EPISODES, "close": CLOSE}
-    path = study.write("fig3", result, records, trainings)
+    path = study.write("fig3", result, [*study.systems_of(trainings), *(record["system"] for record in records)])
     return {**result, "picture": str(picture), "file": str(path)}
 
 

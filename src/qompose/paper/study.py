@@ -1,6 +1,7 @@
 """What the tables and figures share: trainings and compositions on the planar pusher, and 100 episodes of each.
 
-Everything lies in one folder and is made once: a training in `runs/`, the episodes of a policy in `episodes/`.
+Everything lies in one folder and is made once: a training in `runs/`, the episodes of a policy in `episodes/`. Where
+the episodes of every policy of a training are there, the training itself may be deleted.
 `python -m qompose.paper.study FOLDER CASE` is the process that measures one case.
 """
 
@@ -123,21 +124,22 @@ class Study:
         run_jobs(jobs, self.folder / "logs", label=label, workers=self.workers)
 
     def measure(self, label: str, cases: Iterable[Case]) -> dict[Case, dict[str, Any]]:
-        """Train, compose and evaluate; return what `measure` wrote of each case."""
+        """Train, compose and evaluate what is missing; return what `measure` wrote of each case."""
         cases = list(cases)
-        trainings = [training for case in cases for training in case.trainings]
+        missing = [case for case in cases if not self.episodes_of(case).exists()]
+        trainings = [training for case in missing for training in case.trainings]
         self.run(label, trainings, [self.measuring_job(case) for case in cases])
         return {case: store.read_json(self.episodes_of(case)) for case in cases}
 
-    def write(
-        self, name: str, result: dict[str, Any], records: Iterable[dict[str, Any]], trainings: Iterable[Case]
-    ) -> Path:
-        """Write NAME.json: the figures, and all that is needed to obtain them again."""
+    def systems_of(self, trainings: Iterable[Case]) -> list[dict[str, Any]]:
+        """What made each training: versions, machine, commit."""
+        return [store.read_json(self.run_of(case) / "system.json") for case in trainings]
+
+    def write(self, name: str, result: dict[str, Any], systems: Iterable[dict[str, Any]]) -> Path:
+        """Write NAME.json: the figures, and all that is needed to obtain them again; `systems` made its parts."""
         path = self.folder / f"{name}.json"
         command = f"qompose reproduce {name} --seeds {self.seeds} --total-steps {self.total_steps}"
         # A folder that was worked on for weeks may hold runs of several commits and machines.
-        files = [self.run_of(case) / "system.json" for case in dict.fromkeys(trainings)]
-        systems = [*(store.read_json(file) for file in files), *(record["system"] for record in records)]
         made_by = {json.dumps(system, sort_keys=True): system for system in systems}
         store.write_json(path, {
             "command": command, "seed": list(range(self.seeds)), "machine": describe_system(),
@@ -163,6 +165,7 @@ def measure(study: Study, case: Case) -> None:
     skill = load_case(study, case)
     modes = ("sample", "best") if case.algorithm == "sql" else ("sample",)
     record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
+    record["trained_by"] = study.systems_of(case.trainings)
     if not case.merged:
         record |= {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
     for mode in modes:
@@ -171,6 +174,11 @@ def measure(study: Study, case: Case) -> None:
     path = study.episodes_of(case)
     path.parent.mkdir(exist_ok=True)
     store.write_json(path, record)
+
+
+def made_by(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What made the trainings and the episodes of some cases."""
+    return [system for record in records for system in (*record["trained_by"], record["system"])]
 
 
 def positions(record: dict[str, Any], mode: str = "sample") -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qompose.paper.study import ALGORITHMS, CONSTITUENTS, CORNERS, Case, Study, positions
+from qompose.paper.study import ALGORITHMS, CONSTITUENTS, CORNERS, Case, Study, made_by, positions
 from qompose.training.session import skill_name
 from qompose.view.charts import draw_comparison
 from qompose.view.console import print_table
@@ -48,7 +48,7 @@ def reproduce(study: Study) -> dict[str, Any]:
     picture = study.folder / "table1_distances.png"
     _draw(picture, rows, study.seeds)
     result = {"rows": rows, "episodes": len(records[cases[0]]["sample"]["distance"])}
-    path = study.write("table1", result, records.values(), [part for case in cases for part in case.trainings])
+    path = study.write("table1", result, made_by(records.values()))
     return {**result, "picture": str(picture), "file": str(path)}
 
 
