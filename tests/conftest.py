@@ -75,7 +75,7 @@ TINY_TRAINING = {
 def tiny_agent():
     from qompose.agents.sql import SQL
 
-    return SQL(**TINY_AGENT, planned_updates=TINY_TRAINING["total_steps"])
+    return SQL(**TINY_AGENT, planned_updates=TINY_TRAINING["total_steps"] - TINY_TRAINING["warmup_steps"])
 
 
 @pytest.fixture(scope="session")

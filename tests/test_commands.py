@@ -488,3 +488,21 @@ def test_the_fingerprint_sees_what_could_be_harmed(crowded, fingerprint):
     (crowded / "right" / "last").unlink()
     seen.add(fingerprint(crowded))
     assert len(seen) == 4
+
+
+def test_a_training_may_start_from_a_skill_with_its_hyperparameters(tiny_runs, tmp_path, monkeypatch):
+    from qompose.training import session
+    from qompose.types import QomposeError
+
+    seen = {}
+
+    def remember(env, **settings):
+        seen.update(settings)
+        raise QomposeError("seen")
+
+    monkeypatch.setattr(session, "train", remember)
+    command = ["train", "--env", "MultiGoal", "--start", str(tiny_runs["right"]), "--learning-rate", "0.01"]
+    assert main(command) == 2
+    agent, start = seen["agent"], seen["start"]
+    assert (start.name, agent.initial_heat, agent.hidden) == ("right", 1.0, tuple(start.sampler.spec["hidden"]))
+    assert agent.temperature == start.temperature and agent.learning_rate == 0.01

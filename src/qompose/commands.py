@@ -26,6 +26,7 @@ from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
 from qompose.training.session import ALGORITHMS, SKILL, Agent, skill_name
+from qompose.training.start import agent_of
 from qompose.types import QomposeError
 from qompose.view.console import bars, print_table
 
@@ -40,6 +41,7 @@ def train(
     agent: Agent,
     env: str = "PushLeft",
     algo: Literal["sql", "ddpg", "naf"] = "sql",
+    start: str | None = None,
     output_dir: Path | None = None,
     name: str | None = None,
     goal_x: float | None = None,
@@ -57,6 +59,8 @@ def train(
         agent: Hyperparameters of the algorithm.
         env: A task (see `qompose list`) or any Gymnasium id, also `module:Id-v0`.
         algo: The algorithm: soft Q-learning, DDPG or NAF. `--algo NAME --help` lists its hyperparameters.
+        start: A skill of sql, composed or not, whose Q, policy and experience the training begins with; the
+            hyperparameters are by default its own.
         output_dir: Where metrics, checkpoints and the skill go; runs/NAME-sSEED unless given.
         name: Name of the skill.
         goal_x: For PushTo: push the puck to this x, in metres.
@@ -73,8 +77,8 @@ def train(
     directory = output_dir or Path("runs") / f"{name or skill_name(env)}-s{training.seed}"
     with bars(progress == "bar") as shown:
         skill = session.train(
-            env, algo=algo, agent=agent, training=training, options=options, output_dir=directory, name=name,
-            resume=resume, track=track == "tensorboard",
+            env, algo=algo, agent=agent, start=None if start is None else load(start), training=training,
+            options=options, output_dir=directory, name=name, resume=resume, track=track == "tensorboard",
             on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
             on_notice=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
@@ -87,19 +91,27 @@ def train(
 
 
 def choose_train(arguments: list[str]) -> Callable[..., Any]:
-    """`train` with the hyperparameters of the algorithm that `--algo` names as its flags."""
+    """`train` with the hyperparameters of the algorithm of `--algo` as its flags, those of `--start` as defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", nargs="?")
-    algo = parser.parse_known_args(arguments)[0].algo
+    parser.add_argument("--start", nargs="?")
+    early = parser.parse_known_args(arguments)[0]
 
     def chosen(*args: Any, **kwargs: Any) -> Any:
         return train(*args, **kwargs)
 
     functools.update_wrapper(chosen, train)
-    vars(chosen)["__signature__"] = inspect.signature(train)
+    signature = inspect.signature(train)
+    if early.start and early.algo in (None, "sql"):
+        own = agent_of(load(early.start, replay=False))
+        parameters = {**signature.parameters, "agent": signature.parameters["agent"].replace(default=own)}
+        # A parameter with a default may not stand before one without: by name only.
+        by_name = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()]
+        signature = signature.replace(parameters=by_name)
+    vars(chosen)["__signature__"] = signature
     # An unknown name gets the flags of the default; that the name is unknown is said when all flags are read.
     hints = get_type_hints(train, include_extras=True)
-    chosen.__annotations__ = hints | {"agent": ALGORITHMS.get(algo or "sql", ALGORITHMS["sql"])}
+    chosen.__annotations__ = hints | {"agent": ALGORITHMS.get(early.algo or "sql", ALGORITHMS["sql"])}
     del chosen.__wrapped__
     return chosen
 

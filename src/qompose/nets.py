@@ -156,10 +156,20 @@ class QuadraticQ(eqx.Module):
         return self.read(observation)[1]
 
 
-class SumQ(eqx.Module):
-    """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
+class _ComposedQ(eqx.Module):
+    """An expression of several Q's, which may go on learning as one."""
 
     members: list[AnyQ]
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """The unit in which errors are measured: that of the first member's network."""
+        return self.members[0].scale
+
+
+class SumQ(_ComposedQ):
+    """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
+
     weights: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(
@@ -169,10 +179,9 @@ class SumQ(eqx.Module):
         return combine_values([member(observation, action) for member in self.members], self.weights)
 
 
-class OrQ(eqx.Module):
+class OrQ(_ComposedQ):
     """Q_or = α log Σ w_i exp(Q_i/α): `mix_values` as one more Q."""
 
-    members: list[AnyQ]
     weights: tuple[float, ...] = eqx.field(static=True)
     temperature: float = eqx.field(static=True, converter=float)
 
@@ -184,14 +193,14 @@ class OrQ(eqx.Module):
         return mix_values(values, self.weights, self.temperature)
 
 
-class PreferQ(eqx.Module):
+class PreferQ(_ComposedQ):
     """Q_low + β log σ((Q_high − max_a Q_high + ε)/τ): `prefer_values` as one more Q.
 
     max_a Q_high is the highest among `candidates` fixed actions, so that the value of an action is the same whatever
     others are asked for with it.
     """
 
-    members: list[AnyQ]  # high, low
+    # The members are high and low.
     slack: float = eqx.field(static=True, converter=float)
     width: float = eqx.field(static=True, converter=float)
     strength: float = eqx.field(static=True, converter=float)
@@ -209,10 +218,10 @@ class PreferQ(eqx.Module):
         return prefer_values(high, highest, low, self.slack, self.width, self.strength)
 
 
-class CorrectedQ(eqx.Module):
+class CorrectedQ(_ComposedQ):
     """Q_w = Σ w_i Q_i − C_w: a composed Q without what the skills' later disagreement makes it overestimate."""
 
-    members: list[AnyQ]  # the sum, the correction
+    # The members are the sum and the correction.
 
     def __call__(
         self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]

@@ -40,6 +40,14 @@ class Replay(eqx.Module):
         rows = lax.dynamic_update_slice(self.rows, rows, (position, jnp.zeros_like(position)))
         return eqx.tree_at(lambda r: (r.rows, r.inserted), self, (rows, self.inserted + transitions.reward.shape[0]))
 
+    def fill(self, transitions: Transition) -> Replay:
+        """The memory with the last of these transitions (n, ...), as many as fit, and nothing else in it."""
+        rows = pack(Transition(*(jnp.asarray(column[-self.capacity :], jnp.float32) for column in transitions)))
+        return eqx.tree_at(
+            lambda r: (r.rows, r.inserted), self,
+            (self.rows.at[: len(rows)].set(rows), jnp.asarray(len(rows), self.inserted.dtype)),
+        )  # fmt: skip
+
     def sample(self, count: int, *, key: PRNGKeyArray) -> Transition:
         """Draw transitions uniformly with replacement. The key is consumed."""
         index = jax.random.randint(key, (count,), 0, self.size)

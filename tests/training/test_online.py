@@ -337,8 +337,8 @@ def test_figures_that_are_not_finite_are_named(make_walk, tiny_agent, tiny_train
 def test_a_small_replay_keeps_the_latest_transitions(make_walk, tiny_agent, tiny_training):
     # All warm-up, so that nothing need be compiled for this capacity but the insertion.
     options = replace(tiny_training, warmup_steps=599, replay_size=98)
-    assert options.capacity == 100  # whole rounds
     loop = Loop(make_walk(AutoresetMode.SAME_STEP), tiny_agent, options)
+    assert loop.replay.capacity == 100  # whole rounds
     every = []
     for _ in range(130):
         loop.advance()

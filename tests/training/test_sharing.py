@@ -8,7 +8,8 @@ from qompose.envs.lockstep import Lockstep
 from qompose.tasks import make_task
 from qompose.tasks.task import relabel
 from qompose.training.offline import Extraction, compose
-from qompose.training.sharing import resume_sql, share_experience
+from qompose.training.sharing import share_experience
+from qompose.training.start import agent_of, state_of
 from qompose.types import QomposeError
 
 UPDATES = 1000
@@ -81,7 +82,8 @@ def test_the_same_seed_gives_the_same_bits(pair):
 
 
 def test_learning_goes_on_from_the_skills_own_networks_at_its_temperature(pair):
-    agent, state = resume_sql(pair[0], 10)
+    agent = agent_of(pair[0])
+    state = state_of(agent, pair[0])
     assert agent.heat(state.updates) == pair[0].temperature
     assert agent.hidden == tuple(pair[0].critic.spec["hidden"])
     assert np.array_equal(state.target.network.weight_out, pair[0].critic.arrays["weight_out"])

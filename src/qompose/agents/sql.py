@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from qompose.learning import RATE, anneal, check_hyperparameters, measure_observations
-from qompose.nets import QFunction, Sampler, init_perceptron, set_observation_scale
+from qompose.nets import AnyQ, QFunction, Sampler, init_perceptron, set_observation_scale
 from qompose.soft.squash import log_jacobian
 from qompose.soft.stein import stein_direction
 from qompose.soft.value import effective_sample_size, mixture_proposal, soft_value
@@ -97,7 +97,7 @@ class SQL:
         sampler, _ = self.init_policy(observation_size, action_size, key=sampler_key)
         return self.start(critic, sampler)
 
-    def start(self, critic: QFunction, sampler: Sampler) -> SQLState:
+    def start(self, critic: AnyQ, sampler: Sampler) -> SQLState:
         """The state before the first update from networks that exist: target and optimisers are fresh."""
         return SQLState(
             critic=critic,
@@ -134,7 +134,7 @@ class SQL:
         offset = jnp.mean(data.reward) / (1.0 - self.discount)
         scale = jnp.asarray(self.temperature, jnp.float32)
 
-        def fix(critic: QFunction) -> QFunction:
+        def fix(critic: Any) -> Any:
             critic = set_observation_scale(critic, mean, deviation)
             return eqx.tree_at(lambda c: (c.offset, c.scale), critic, (offset, scale))
 
@@ -185,7 +185,7 @@ class SQL:
         target = batch.reward + self.discount * (1.0 - batch.terminated) * value
         target = lax.stop_gradient(target)
 
-        def loss_of(critic: QFunction) -> tuple[Array, Array]:
+        def loss_of(critic: AnyQ) -> tuple[Array, Array]:
             q = critic(batch.observation, batch.action)
             # In the network's own units, so that one learning rate serves every reward scale.
             error = (q - target) / lax.stop_gradient(critic.scale)
@@ -279,8 +279,8 @@ class SQL:
 class SQLState(eqx.Module):
     """Everything that soft Q-learning learns."""
 
-    critic: QFunction
-    target: QFunction
+    critic: AnyQ  # a QFunction, or the expression of several that a composed skill starts with
+    target: AnyQ
     sampler: Sampler
     critic_optimiser: optax.OptState
     sampler_optimiser: optax.OptState

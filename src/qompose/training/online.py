@@ -25,6 +25,7 @@ from qompose.envs.lockstep import Lockstep, Step
 from qompose.replay import Replay, init_replay, unpack
 from qompose.run import Run, name_leaves, read_metrics, restore_leaves
 from qompose.training.interrupt import delayed_interrupt
+from qompose.training.start import Start
 from qompose.types import QomposeError, Transition, check_kinds
 
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
@@ -44,7 +45,7 @@ class Training:
     num_envs: int = 8
     """Environments stepped in lock-step."""
     warmup_steps: int = 1_000
-    """Steps with uniform actions before the first update."""
+    """Steps before the first update: with uniform actions, or those of the skill that the training starts from."""
     updates_per_step: int = 2
     """Gradient updates for each environment step."""
     replay_size: int = 1_000_000
@@ -80,12 +81,6 @@ class Training:
                 f"warmup_steps is {self.warmup_steps}, so {self.total_steps} steps leave nothing to learn; "
                 "lower it or raise total_steps"
             )
-
-    @property
-    def capacity(self) -> int:
-        """Rows of the replay: no more than will be filled, a multiple of a round."""
-        wanted = min(self.replay_size, self.total_steps + self.num_envs)
-        return max(-(-wanted // self.num_envs), 1) * self.num_envs
 
 
 @dataclass
@@ -157,16 +152,22 @@ calibrate = jax.jit(lambda agent, state, data: agent.calibrate(state, data), sta
 class Loop:
     """The state of a training in progress, and one round of it at a time."""
 
-    def __init__(self, env: Lockstep, agent: Any, options: Training):
-        """Fresh networks, an empty replay, the first observations."""
-        self.env, self.agent, self.options = env, agent, options
-        self.state = init(agent, env.observation_size, env.action_size, stream(options.seed, INIT))
-        self.replay = _init_replay(env, options)
+    def __init__(self, env: Lockstep, agent: Any, options: Training, start: Start | None = None):
+        """Fresh networks and an empty replay, or those of `start`; the first observations."""
+        self.env, self.agent, self.options, self.start = env, agent, options, start
+        earlier = 0 if start is None or start.data is None else len(start.data.reward)
+        self.replay = _init_replay(env, options, earlier)
+        if start is None:
+            self.state = init(agent, env.observation_size, env.action_size, stream(options.seed, INIT))
+        else:
+            self.state = jax.tree.map(jnp.copy, start.state)  # updates take the memory over
+            if start.data is not None:
+                self.replay = self.replay.fill(start.data)
         self.explore_root, self.learn_root = stream(options.seed, EXPLORE), stream(options.seed, LEARN)
         self.observations = env.reset(options.seed)
         self.pending = np.zeros((0, self.replay.rows.shape[1]), np.float32)
         self.step = self.stored = self.episodes = self.diverged = 0
-        self.calibrated = False
+        self.calibrated = start is not None
         self.recent: deque[dict[str, float]] = deque(maxlen=REMEMBERED_EPISODES)
         self.figures: dict[str, Array] = {}
         self.seconds = 0.0
@@ -188,7 +189,7 @@ class Loop:
         self.whole = True
 
     def _choose(self) -> np.ndarray:
-        if self.step < self.options.warmup_steps:
+        if self.step < self.options.warmup_steps and self.start is None:
             # Numbered by round, so that resumed and uninterrupted runs draw the same.
             rng = np.random.default_rng([self.options.seed, EXPLORE, self.step])
             return rng.uniform(-1.0, 1.0, (self.env.num_envs, self.env.action_size)).astype(np.float32)
@@ -272,18 +273,19 @@ def train_online(
     agent: Any = SQL(),  # noqa: B008  (frozen)
     options: Training = Training(),
     *,
+    start: Start | None = None,
     evaluation_env: Lockstep | None = None,
     run: Run | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     on_notice: Callable[[str], None] = print,
 ) -> Trained:
-    """Train an agent on an environment.
+    """Train an agent on an environment, from nothing or from what `start` holds.
 
     With a run directory the metrics are logged and checkpoints written; `resume` continues the latest one. Raises
     QomposeError if the environment misbehaves or the training diverges; a checkpoint of the last good state remains.
     """
-    loop = Loop(env, agent, options)
+    loop = Loop(env, agent, options, start)
     if resume and run is not None:
         found = run.load()
         if found is None:
@@ -329,11 +331,14 @@ def train_online(
     return Trained(loop.state, loop.experience(), loop.episodes, loop.step, loop.diverged, loop.seconds, evaluations)
 
 
-def _init_replay(env: Lockstep, options: Training) -> Replay:
+def _init_replay(env: Lockstep, options: Training, earlier: int) -> Replay:
+    """An empty replay with room for `earlier` transitions and those of the training, a multiple of a round."""
+    wanted = min(options.replay_size, earlier + options.total_steps + env.num_envs)
+    capacity = max(-(-wanted // env.num_envs), 1) * env.num_envs
     try:
-        return jax.block_until_ready(init_replay(options.capacity, env.observation_size, env.action_size))
+        return jax.block_until_ready(init_replay(capacity, env.observation_size, env.action_size))
     except (jax.errors.JaxRuntimeError, OverflowError):
-        raise QomposeError(f"there is no memory for {options.capacity} transitions; lower --replay-size") from None
+        raise QomposeError(f"there is no memory for {capacity} transitions; lower --replay-size") from None
 
 
 def _past_evaluations(run: Run | None) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from qompose.skill.artifact import Skill
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Training, train_online
+from qompose.training.start import agent_of, begin_with, digest_of
 from qompose.types import QomposeError
 
 SKILL = "skill"
@@ -30,6 +31,7 @@ def train(
     *,
     algo: str | None = None,
     agent: Agent | None = None,
+    start: Skill | None = None,
     training: Training | None = None,
     options: dict[str, Any] | None = None,
     output_dir: str | Path | None = None,
@@ -43,13 +45,14 @@ def train(
     """Train a skill: `train("PushLeft", total_steps=40_000, temperature=0.2)`, `train("PushLeft", algo="ddpg")`.
 
     `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `algo` is sql
-    (soft Q-learning, the default), ddpg or naf; `settings` are fields of that agent or of `Training`. With `output_dir`
-    metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is only
-    returned. Raises QomposeError for whatever the caller can mend.
+    (soft Q-learning, the default), ddpg or naf; `settings` are fields of that agent or of `Training`. With `start`, a
+    skill of sql that may be composed, the training begins with its Q, its sampler and its experience, by default at its
+    temperature and discount. With `output_dir` metrics, checkpoints and the skill itself (in `output_dir/skill`) are
+    written; without it the skill is only returned. Raises QomposeError for whatever the caller can mend.
     """
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
-    agent, training = _configure(_choose(algo, agent), training or Training(), settings)
+    agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
     if agent.planned_updates is None:
         updates = training.updates_per_step * (training.total_steps - training.warmup_steps)
         agent = dataclasses.replace(agent, planned_updates=updates)
@@ -60,16 +63,22 @@ def train(
     evaluation = None
     try:
         fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
+        begin, begins = None, {}
+        if start is not None:
+            assert isinstance(agent, SQL)
+            begin = begin_with(start, agent, lanes)
+            begins = {"start": {"name": start.name, "sha256": digest_of(start)}}
+            fields["provenance"] |= begins
         if training.eval_freq:
             evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
         run = None
         if output_dir is not None:
             config = {"env": env, "options": options, "algo": agent.algorithm}
-            config |= {"agent": plain(agent), "training": plain(training)}
+            config |= {"agent": plain(agent), "training": plain(training), **begins}
             run = Run(output_dir, config, resume=resume, events=track)
         try:
             trained = train_online(
-                lanes, agent, training, evaluation_env=evaluation, run=run, resume=resume,
+                lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
                 on_progress=on_progress, on_notice=on_notice,
             )  # fmt: skip
         finally:
@@ -96,7 +105,12 @@ def skill_name(env: str) -> str:
     return re.sub(r"[^a-z0-9_.-]+", "-", words).strip("-._")[:64] or "skill"
 
 
-def _choose(algo: str | None, agent: Agent | None) -> Agent:
+def _choose(algo: str | None, agent: Agent | None, start: Skill | None) -> Agent:
+    if start is not None:
+        if algo not in (None, SQL.algorithm) or not isinstance(agent, SQL | None):
+            raise QomposeError("a training that starts from a skill is one of sql; leave algo out")
+        own = agent_of(start)  # refuses skills that cannot be trained further
+        return own if agent is None else agent
     if algo is not None and algo not in ALGORITHMS:
         raise QomposeError(f"algo {algo!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
     if agent is None:

@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from qompose.agents.sql import SQL, SQLState
-from qompose.nets import QFunction
-from qompose.skill.algebra import as_network, critic_of, samplers_of, unite_replays
+from qompose.skill.algebra import as_network, unite_replays
 from qompose.skill.artifact import Skill, check_compatible
 from qompose.tasks import make_task, task_named
 from qompose.tasks.task import Task, relabel
 from qompose.training.logged import CHUNK, learn_from_log
+from qompose.training.start import agent_of, state_of
 from qompose.types import QomposeError, Transition
 
 
@@ -74,7 +73,8 @@ def share_experience(
 
 
 def _learn(skill: Skill, data: Transition, updates: int, seed: int, advance: Callable[[int], None]) -> Skill:
-    agent, state = resume_sql(skill, updates)
+    agent = dataclasses.replace(agent_of(skill), planned_updates=updates)
+    state = state_of(agent, skill)
     marks = [*range(CHUNK, updates, CHUNK), updates]
     for count, latest, figures in learn_from_log(agent, data, marks, seed=seed, state=state):
         if not all(map(math.isfinite, figures.values())):
@@ -90,17 +90,6 @@ def _learn(skill: Skill, data: Transition, updates: int, seed: int, advance: Cal
         sampler=as_network(state.sampler),
         provenance={**skill.provenance, "shared_updates": updates},
     )
-
-
-def resume_sql(skill: Skill, updates: int) -> tuple[SQL, SQLState]:
-    """The agent and its state as far as the skill holds them, for `updates` more: optimisers and target are fresh."""
-    critic, (sampler,), spec = critic_of(skill), samplers_of(skill), skill.critic.spec
-    assert isinstance(critic, QFunction) and skill.temperature is not None
-    agent = SQL(
-        temperature=skill.temperature, initial_heat=1.0, discount=skill.discount, hidden=tuple(spec["hidden"]),
-        layer_norm=spec["layer_norm"], planned_updates=updates,
-    )  # fmt: skip
-    return agent, agent.start(critic, sampler)
 
 
 def _task_of(skill: Skill) -> Task:
