@@ -1,0 +1,107 @@
+"""Compose left and bottom, train the composition further on the corner, and count steps against training from scratch.
+
+    python -m benchmarks.fine_tune [--seeds 5] [--total-steps 60000] [--study reproduce]
+
+`--study` is an output directory of `qompose reproduce`: trainings that are there already are used. The composed skill
+trains for a quarter of the steps of a training from scratch. Writes results/fine_tune.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import qompose as qp
+from benchmarks.machine import write_results
+from qompose.paper.fig3 import CORNER, compare
+from qompose.paper.jobs import Job
+from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study
+from qompose.run import read_metrics
+from qompose.shipped import load
+from qompose.store import read_json, write_json
+from qompose.view.console import print_table
+
+SHARE = 4  # the composed skill trains for one SHARE-th of the steps
+
+
+def further_file(study: Study, seed: int) -> Path:
+    return study.folder / "further" / f"s{seed}.json"
+
+
+def points_of(run: Path) -> list[list[float]]:
+    """[environment steps, mean distance (m)] at each evaluation in the course of a training."""
+    lines = [line for line in read_metrics(run) if line.get("eval/distance") is not None]
+    return [[line["step"], line["eval/distance"]] for line in lines]
+
+
+def measure(study: Study, seed: int, total_steps: int) -> None:
+    """Compose, measure, train further, measure."""
+    first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[CORNER])
+    composed = qp.compose(first & second, options=qp.Extraction(seed=seed))
+    steps, every = total_steps // SHARE, max(total_steps // EVALUATIONS // 2, 1)
+    run = study.folder / "further" / f"run-s{seed}"
+    skill = qp.train(
+        CORNER, start=composed, output_dir=run, resume=True, track=False, total_steps=steps, seed=seed, eval_freq=every,
+        save_freq=0,
+    )  # fmt: skip
+    distances = {
+        name: qp.evaluate(policy, CORNER, EPISODES, seed=1000 + seed).values("distance")
+        for name, policy in (("composed", composed), ("further", skill))
+    }
+    figures = {
+        name: {"mean": float(of.mean()), "std": float(of.std()), "median": float(np.median(of))}
+        for name, of in distances.items()
+    }
+    write_json(further_file(study, seed), {"seed": seed, "points": points_of(run), **figures})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--total-steps", type=int, default=60_000)
+    parser.add_argument("--study", type=Path, default=Path("reproduce"))
+    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure this seed, for the parent process")
+    arguments = parser.parse_args()
+    study = Study(arguments.study, arguments.seeds, arguments.total_steps)
+    study.open()
+    if arguments.measure is not None:
+        measure(study, arguments.measure, arguments.total_steps)
+        return
+    seeds = range(arguments.seeds)
+    merged = [Case("sql", CORNER, seed, merged=True) for seed in seeds]
+    scratch = [Case("sql", CORNER, seed) for seed in seeds]
+    jobs = []
+    for case in merged:
+        command = (
+            *("benchmarks.fine_tune", "--study", str(study.folder), "--total-steps", str(arguments.total_steps)),
+            *("--measure", str(case.seed)),
+        )
+        needs = tuple(study.training_job(training).file for training in case.trainings)
+        jobs.append(Job(f"further-s{case.seed}", command, further_file(study, case.seed), needs))
+    study.run("fine-tune", [part for case in (*merged, *scratch) for part in case.trainings], jobs)
+    rows = []
+    for case in scratch:
+        record = read_json(further_file(study, case.seed))
+        from_scratch = points_of(study.run_of(case))
+        rows.append({**record, "scratch": from_scratch, **compare(record["points"], from_scratch)})
+    ratios = [row["steps_to_level"] / row["online_steps_to_level"] for row in rows]
+    result = {"rows": rows, "median_share_of_steps": float(np.median(ratios)), "bar": 1 / SHARE}
+    command = f"python -m benchmarks.fine_tune --seeds {arguments.seeds} --total-steps {arguments.total_steps}"
+    write_results("fine_tune", result, command=command, seed=list(seeds))
+    print_table(
+        "a composed skill trained further on the corner, against training from scratch",
+        ("seed", "composed (m)", "further (m)", "level (m)", "steps to it", "from scratch", "share"),
+        [
+            (
+                row["seed"], f"{row['composed']['mean']:.3f}", f"{row['further']['mean']:.3f}", f"{row['level']:.3f}",
+                row["steps_to_level"], row["online_steps_to_level"], f"{ratio:.2f}",
+            )
+            for row, ratio in zip(rows, ratios, strict=True)
+        ],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
