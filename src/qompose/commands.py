@@ -127,6 +127,7 @@ def compose(
     extract: bool = True,
     correct: Switch = False,
     correct_steps: int = 4_000,
+    correct_residuals: Switch = False,
     replay: bool = True,
     overwrite: Switch = False,
     json: Switch = False,
@@ -146,6 +147,7 @@ def compose(
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
         correct_steps: Gradient steps of the correction.
+        correct_residuals: Correct the critics' own errors, too, by the rewards of every skill's task.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
         json: Print the answer as JSON.
@@ -165,7 +167,8 @@ def compose(
     with bars() as shown:
         skill = offline.compose(
             expression, name=name, extract=extract, correct=correct, temperature=temperature, options=extraction,
-            correction=Correction(steps=correct_steps, seed=extraction.seed), on_progress=shown.update,
+            correction=Correction(steps=correct_steps, residuals=correct_residuals, seed=extraction.seed),
+            on_progress=shown.update,
         )  # fmt: skip
     skill.save(directory, replay=replay, overwrite=overwrite)
     answer = {

@@ -8,6 +8,8 @@ from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
 from qompose.soft import finite
+from qompose.tasks import make_task
+from qompose.tasks.task import relabel
 from qompose.training.correct import Correction, learn_correction, survey
 from qompose.training.offline import Extraction, compose
 from qompose.types import QomposeError
@@ -85,6 +87,28 @@ def test_a_survey_repeats_itself_and_knows_terminal_steps(pair):
     assert np.all(seen.error >= 0.0) and not np.array_equal(seen.next_actions[0], seen.next_actions[600])
 
 
+def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
+    data = unite_replays(pair)
+    rewards = [relabel(make_task("MultiGoal", **skill.task["options"]), data).reward for skill in pair]
+    seen = survey(pair, (0.5, 0.25), 0.2, data, QUICK, rewards)
+    expected = sum(
+        w * (r + seen.discount * seen.values[:, i] - skill.q(data.observation, data.action))
+        for i, (w, r, skill) in enumerate(zip((0.5, 0.25), rewards, pair, strict=True))
+    )
+    np.testing.assert_allclose(seen.residual, expected, rtol=1e-5, atol=1e-4)
+    assert not survey(pair, (0.5, 0.25), 0.2, data, QUICK).residual.any()
+    options = replace(QUICK, steps=3, residuals=True)
+    found = learn_correction(pair, (0.5, 0.25), 0.2, data, options)
+    again = learn_correction(pair, (0.5, 0.25), 0.2, data, replace(options, residuals=False), rewards=rewards)
+    assert np.array_equal(found.network.weight_out, again.network.weight_out)
+
+
+def test_residuals_of_a_foreign_task_are_refused(pair):
+    foreign = replace(pair[0], task={"id": "Pendulum-v1", "options": {}})
+    with pytest.raises(QomposeError, match="learned 'Pendulum-v1', whose rewards cannot be computed"):
+        compose(foreign & pair[1], correct=True, correction=replace(QUICK, residuals=True), extract=False)
+
+
 def test_what_has_no_correction_is_refused_in_one_line(pair, corrected):
     third = replace(pair[0], name="third")
     for expression, message in (
@@ -128,6 +152,24 @@ def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_lo
     print(f"error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
     assert error < 0.10
     assert mended < 0.5 * mean and mean > 10.0 * problem.alpha
+
+
+@pytest.mark.slow
+def test_with_bellman_residuals_critics_need_not_be_optimal(problem):
+    data = unite_replays(problem.skills)
+    spoilt = []
+    for skill, sign in zip(problem.skills, (1.0, -1.0), strict=True):
+        arrays = dict(skill.critic.arrays)  # tilted, so that it prefers other actions and places than it should
+        arrays["weight_out"] = arrays["weight_out"] * np.float32(1.0 + 0.2 * sign)
+        spoilt.append(replace(skill, critic=skill.critic._replace(arrays=arrays)))
+    total = sum(w * line.on_grid(skill) for w, skill in zip(problem.weights, spoilt, strict=True))
+    rewards = [line.reward_at(skill.name, data) for skill in spoilt]
+    regrets = {}
+    for name, given in (("blind", None), ("residuals", rewards)):
+        learned = learn_correction(spoilt, problem.weights, problem.alpha, data, Correction(), rewards=given)
+        regrets[name] = problem.regret(total - line.on_grid(learned)).mean()
+    print(f"spoilt critics: regret {problem.regret(total).mean():.3f}, {regrets}")
+    assert regrets["residuals"] < 0.5 * regrets["blind"]
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ from qompose.soft.bounds import divergence
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target
 from qompose.soft.value import log_weights, soft_value
+from qompose.tasks.task import relabel
+from qompose.training.rewards import task_of
 from qompose.types import QomposeError, Transition
 
 # Steps in one compiled call, between two corrections of the level.
@@ -59,6 +61,9 @@ class Correction:
     """Draws per state from which the divergence is estimated, half of them uniform."""
     kept: int = 4
     """Every so manieth of the draws is kept for the expectation over actions."""
+    residuals: bool = False
+    """Take off the critics' own errors, too, the Bellman residuals: exact for critics that are not optimal. Needs the
+    rewards of every skill on every transition, so tasks of qompose."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -77,6 +82,7 @@ class Survey(NamedTuple):
     error: Any  # (N,), its standard error
     next_actions: Any  # (N, K, act), draws in the next state
     log_weight: Any  # (N, K), their weights as a sample of π_Σ
+    residual: Any  # (N,), Σ w_i δ_i of this transition, δ_i = r_i + γ V_i(s') − Q_i(s, a); 0 where it is not asked for
 
 
 # A rule of learning: a batch of a survey, values (B, K, heads) at the next state's draws, α -> targets (B, heads)
@@ -98,9 +104,16 @@ def check_correctable(skills: Sequence[Skill]) -> None:
 
 
 def survey(
-    skills: Sequence[Skill], weights: Sequence[float], temperature: float, data: Transition, options: Correction
+    skills: Sequence[Skill],
+    weights: Sequence[float],
+    temperature: float,
+    data: Transition,
+    options: Correction,
+    rewards: Sequence[np.ndarray] | None = None,
 ) -> Survey:
     """Draws, weights and divergence in the next state of every transition; the rewards of `data` are not looked at.
+
+    `rewards`: for each skill its own rewards (N,) of these transitions, if Bellman residuals are wanted.
 
     The draws come from the defensive mixture over the skills' samplers and U, and V_1, V_2, ..., V_Σ all from the same
     draws, so that errors they share cancel (`soft.bounds.divergence`).
@@ -124,9 +137,14 @@ def survey(
     ]  # fmt: skip
     values, kappa, error, actions, log_weight = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
     discount = np.asarray(skills[0].discount * (1.0 - data.terminated), np.float32)
+    residual = np.zeros(count, np.float32)
+    for index, (skill, weight) in enumerate(zip(skills, weights, strict=True)):
+        if rewards is not None:
+            residual += weight * (rewards[index] + discount * values[:, index] - skill.q(data.observation, data.action))
     return Survey(
-        data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight
-    )
+        data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight,
+        residual,
+    )  # fmt: skip
 
 
 @partial(jax.jit, static_argnames=("size", "weights", "temperatures", "temperature", "options"))
@@ -275,7 +293,8 @@ def _improve(
 
 def correct(batch: Survey, after: Array, temperature: float) -> Array:
     """The rule of C_w alone: one head."""
-    return correction_target(batch.kappa, after[..., 0], batch.log_weight, batch.discount, temperature)[:, None]
+    target = correction_target(batch.kappa, after[..., 0], batch.log_weight, batch.discount, temperature)
+    return (target - batch.residual)[:, None]
 
 
 def learn_correction(
@@ -285,14 +304,20 @@ def learn_correction(
     data: Transition,
     options: Correction,
     *,
+    rewards: Sequence[np.ndarray] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> QFunction:
     """C_w of a linear sum of skills as one more network: `Q*_w = Σ w_i Q_i − C_w`.
 
-    data: the union of the skills' replays. Raises QomposeError for skills that have no correction.
+    data: the union of the skills' replays. `rewards` (N,) of each skill on all of it: where critics are not optimal,
+    their Bellman residuals are taken off as well, and the equation stays exact (`soft.finite.correction`). With
+    `options.residuals` they are computed from the skills' tasks. Raises QomposeError for skills that have no
+    correction, or whose rewards cannot be computed.
     """
     check_correctable(skills)
-    seen = survey(skills, weights, temperature, data, options)
+    if options.residuals and rewards is None:
+        rewards = [relabel(task_of(skill), data).reward for skill in skills]
+    seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
     values = solve(correct, (temperature,), seen, rows, temperature, options, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from qompose.skill.algebra import as_network, unite_replays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.tasks import make_task, task_named
-from qompose.tasks.task import Task, relabel
+from qompose.tasks.task import relabel
 from qompose.training.logged import CHUNK, learn_from_log
+from qompose.training.rewards import task_of
 from qompose.training.start import agent_of, state_of
 from qompose.types import QomposeError, Transition
 
@@ -40,7 +40,7 @@ def share_experience(
     """
     skills = list(skills)
     check_compatible(skills)
-    tasks = [_task_of(skill) for skill in skills]
+    tasks = [task_of(skill) for skill in skills]
     union = unite_replays(skills)
     done, lock, stop = [0] * len(skills), threading.Lock(), threading.Event()
 
@@ -90,30 +90,3 @@ def _learn(skill: Skill, data: Transition, updates: int, seed: int, advance: Cal
         sampler=as_network(state.sampler),
         provenance={**skill.provenance, "shared_updates": updates},
     )
-
-
-def _task_of(skill: Skill) -> Task:
-    """The task whose rewards the skill learned: one of qompose's own, since only they can recompute rewards."""
-    sampler = skill.sampler
-    if skill.algorithm != "sql" or skill.composition or sampler is None or sampler.spec["kind"] != "sampler":
-        kind = "composed" if skill.composition else f"of {skill.algorithm}"
-        raise QomposeError(f"skill {skill.name!r} is {kind}; only single skills of sql learn from shared experience")
-    name = task_named(str(skill.task["id"]))
-    if name is None:
-        raise QomposeError(
-            f"skill {skill.name!r} learned {skill.task['id']!r}, whose rewards cannot be computed from stored "
-            "transitions; compose without shared experience"
-        )
-    task = make_task(name, **skill.task["options"])
-    facts = {
-        "observations": (skill.observation["size"], len(task.observation_names)),
-        "observation names": (skill.observation["names"] or list(task.observation_names), list(task.observation_names)),
-        "actions": (skill.action["size"], task.action_size),
-        "terminal states": (skill.terminates, task.terminates),
-    }
-    for what, (own, expected) in facts.items():
-        if own != expected:
-            raise QomposeError(
-                f"skill {skill.name!r} says that it learned {name}, but its {what} are {own}, not {expected}"
-            )
-    return task
