@@ -42,19 +42,17 @@ def pusher(result: dict[str, Any]) -> str:
     header = ("task", "policy", "acting", "mean ± std over seeds", "seeds", "bar", "met by", "paper")
     seconds = result["times"]["extraction_seconds"]
     fastest, slowest = f"{min(seconds):.1f}", f"{max(seconds):.1f}"
-    shared = result["times"].get("sharing_and_extraction_seconds", [])
-    sharing = f", and {min(shared):.0f} to {max(shared):.0f} s with shared experience before it" if shared else ""
     acting = {how: times["p50"] for how, times in result["times"]["milliseconds_per_action"].items()}
     return f"""## The pusher
 
 Final distance of the puck to its goal (m), mean of {result["episodes"]} episodes, {result["total_steps"]} environment
 steps per skill. `sample` is the stochastic policy, `resample` importance resampling on Q_Σ, `best` the candidate of
-highest Q. `extracted`: a sampler for Q_Σ; `direct`: acting on Q_Σ itself; `shared`: the same as `extracted`, after both
-critics have learned off-policy from each other's replay.
+highest Q. `extracted`: a sampler for Q_Σ; `direct`: acting on Q_Σ itself; `informed`: PushBottom was learned once
+more, with what PushLeft has seen beside its own experience (`--experience`), and then composed and extracted.
 
 {table(header, rows)}
 
-Extraction took {fastest} to {slowest} s (bar: 20 s){sharing}. One action took {acting["extracted"]:.2f} ms (median)
+Extraction took {fastest} to {slowest} s (bar: 20 s). One action took {acting["extracted"]:.2f} ms (median)
 with the extracted sampler and {acting["direct"]:.2f} ms directly on Q_Σ (bar: 5 ms).
 """
 

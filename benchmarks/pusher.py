@@ -1,5 +1,7 @@
 """Train left and bottom for several seeds, compose each pair, and measure everything the README says about the pusher.
 
+Left and bottom learn apart from each other; bottom then once more, with the experience of left beside its own.
+
     python -m benchmarks.pusher [--seeds 5] [--total-steps 60000] [--runs-dir runs/benchmark]
 
 Finished trainings in the runs folder are kept, so an interrupted benchmark continues. Writes results/pusher.json.
@@ -20,38 +22,50 @@ from benchmarks.machine import write_results
 from qompose.demo import PAPER
 from qompose.paper.jobs import Job, run_jobs
 from qompose.store import write_json
+from qompose.training.session import SKILL, skill_name
 from qompose.view.console import print_table
 
 SKILLS = ("PushLeft", "PushBottom")
 CORNER = "PushBottomLeft"
 BARS = {"PushLeft": 0.10, "PushBottom": 0.06, CORNER: 0.11}
 EPISODES = 100
+INFORMED = "informed"  # a training that learns from the experience of left as well
 # Ways to compose, and how each acts.
-HOW = {"extracted": "sample", "shared": "sample", "direct": "resample"}
-SHARED_UPDATES = 20_000
+HOW = {"extracted": "sample", INFORMED: "sample", "direct": "resample"}
 
 
-def run_folder(folder: Path, task: str, seed: int) -> Path:
-    return folder / f"{task}-s{seed}"
+def run_folder(folder: Path, task: str, seed: int, informed: bool = False) -> Path:
+    return folder / f"{task}{'-' + INFORMED if informed else ''}-s{seed}"
 
 
 def measured_file(folder: Path, seed: int) -> Path:
     return folder / f"measured-s{seed}.json"
 
 
-def training_job(folder: Path, task: str, seed: int, total_steps: int) -> Job:
-    run = run_folder(folder, task, seed)
+def training_job(folder: Path, task: str, seed: int, total_steps: int, informed: bool = False) -> Job:
+    run, left = run_folder(folder, task, seed, informed), run_folder(folder, SKILLS[0], seed)
     command = (
-        *("qompose", "train", "--env", task, "--seed", str(seed), "--resume"),
+        *("qompose", "train", "--env", task, "--seed", str(seed), "--resume", "--name", skill_name(task)),
+        *(("--experience", str(left)) if informed else ()),
         *("--total-steps", str(total_steps), "--progress", "none", "--output-dir", str(run)),
     )
-    return Job(f"{task}-s{seed}", command, run / "skill" / "manifest.json", run=run, total_steps=total_steps)
+    needs = (_skill_of(left),) if informed else ()
+    return Job(run.name, command, _skill_of(run), needs, run=run, total_steps=total_steps)
 
 
 def measuring_job(folder: Path, seed: int) -> Job:
     command = ("benchmarks.pusher", "--runs-dir", str(folder), "--measure", str(seed))
-    needs = tuple(run_folder(folder, task, seed) / "skill" / "manifest.json" for task in SKILLS)
+    needs = tuple(_skill_of(run_folder(folder, *which)) for which in trained(seed))
     return Job(f"measuring-s{seed}", command, measured_file(folder, seed), needs)
+
+
+def trained(seed: int) -> list[tuple[str, int, bool]]:
+    """Task, seed and whether it was informed, of every training of a seed."""
+    return [*((task, seed, False) for task in SKILLS), (SKILLS[1], seed, True)]
+
+
+def _skill_of(run: Path) -> Path:
+    return run / SKILL / "manifest.json"
 
 
 def figures(skill: qp.Skill, task: str, mode: str, seed: int) -> dict[str, Any]:
@@ -78,26 +92,26 @@ def milliseconds_per_action(skill: qp.Skill, mode: str, count: int = 300) -> dic
     return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
 
 
-def load_pair(folder: Path, seed: int) -> dict[str, qp.Skill]:
-    return {task: qp.load(run_folder(folder, task, seed)) for task in SKILLS}
+def load_pair(folder: Path, seed: int, informed: bool = False) -> tuple[qp.Skill, qp.Skill]:
+    left, bottom = SKILLS
+    return qp.load(run_folder(folder, left, seed)), qp.load(run_folder(folder, bottom, seed, informed))
 
 
-def compose_pair(skills: dict[str, qp.Skill], how: str, seed: int) -> qp.Skill:
-    left, bottom = skills.values()
-    shared = SHARED_UPDATES if how == "shared" else 0
-    return qp.compose(left & bottom, extract=how != "direct", options=qp.Extraction(seed=seed, shared_updates=shared))
+def compose_pair(folder: Path, how: str, seed: int) -> qp.Skill:
+    left, bottom = load_pair(folder, seed, how == INFORMED)
+    return qp.compose(left & bottom, extract=how != "direct", options=qp.Extraction(seed=seed))
 
 
 def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
-    """Every way of acting of both skills of a seed and of their composition."""
-    skills = load_pair(folder, seed)
+    """Every way of acting of the skills of a seed and of their compositions."""
     rows = []
-    for task, skill in skills.items():
+    for task, _, informed in trained(seed):
+        skill = qp.load(run_folder(folder, task, seed, informed))
         modes = {mode: figures(skill, task, mode, seed) for mode in ("sample", "best")}
-        facts = {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
-        rows.append({"task": task, "seed": seed, "how": "trained", **facts, **modes})
+        facts = {name: skill.provenance[name] for name in ("steps", "episodes", "seconds", "commit")}
+        rows.append({"task": task, "seed": seed, "how": INFORMED if informed else "trained", **facts, **modes})
     for how, mode in HOW.items():
-        skill = compose_pair(skills, how, seed)
+        skill = compose_pair(folder, how, seed)
         modes = {mode: figures(skill, CORNER, mode, seed) for mode in (mode, "best")}
         rows.append({"task": CORNER, "seed": seed, "how": how, **modes})
     return rows
@@ -105,21 +119,16 @@ def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
 
 def measure_times(folder: Path, seeds: int) -> dict[str, Any]:
     """Seconds of a composition on all cores and milliseconds per action, with nothing else running."""
-    seconds: dict[str, list[float]] = {"extracted": [], "shared": []}
+    seconds = []
     for seed in range(min(seeds, 3)):
-        for how, times in seconds.items():
-            skills = load_pair(folder, seed)
-            begin = time.perf_counter()
-            compose_pair(skills, how, seed)
-            times.append(time.perf_counter() - begin)
-    skills = load_pair(folder, 0)
+        pair = load_pair(folder, seed)
+        begin = time.perf_counter()
+        qp.compose(pair[0] & pair[1], options=qp.Extraction(seed=seed))
+        seconds.append(time.perf_counter() - begin)
     milliseconds = {
-        how: milliseconds_per_action(compose_pair(skills, how, 0), HOW[how]) for how in ("extracted", "direct")
+        how: milliseconds_per_action(compose_pair(folder, how, 0), HOW[how]) for how in ("extracted", "direct")
     }
-    return {
-        "extraction_seconds": seconds["extracted"], "sharing_and_extraction_seconds": seconds["shared"],
-        "milliseconds_per_action": milliseconds,
-    }  # fmt: skip
+    return {"extraction_seconds": seconds, "milliseconds_per_action": milliseconds}
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,6 +136,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     summary = []
     for task, how, mode in (
         *((task, "trained", mode) for task in SKILLS for mode in ("sample", "best")),
+        *((SKILLS[1], INFORMED, mode) for mode in ("sample", "best")),
         *((CORNER, way, mode) for way, acting in HOW.items() for mode in (acting, "best")),
     ):  # fmt: skip
         means = [row[mode]["mean"] for row in rows if row["task"] == task and row["how"] == how]
@@ -154,7 +164,7 @@ def main() -> None:
     if arguments.quick:
         folder = folder.with_name(f"{folder.name}-quick")
     seeds, total_steps = (1, 3000) if arguments.quick else (arguments.seeds, arguments.total_steps)
-    jobs = [training_job(folder, task, seed, total_steps) for seed in range(seeds) for task in SKILLS]
+    jobs = [training_job(folder, *which[:2], total_steps, which[2]) for seed in range(seeds) for which in trained(seed)]
     run_jobs([*jobs, *(measuring_job(folder, seed) for seed in range(seeds))], folder / "logs", label="pusher")
     rows = [row for seed in range(seeds) for row in json.loads(measured_file(folder, seed).read_text("utf-8"))]
     times = measure_times(folder, seeds)

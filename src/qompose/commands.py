@@ -42,6 +42,7 @@ def train(
     env: str = "PushLeft",
     algo: Literal["sql", "ddpg", "naf"] = "sql",
     start: str | None = None,
+    experience: tuple[str, ...] = (),
     output_dir: Path | None = None,
     name: str | None = None,
     goal_x: float | None = None,
@@ -61,6 +62,7 @@ def train(
         algo: The algorithm: soft Q-learning, DDPG or NAF. `--algo NAME --help` lists its hyperparameters.
         start: A skill of sql, composed or not, whose Q, policy and experience the training begins with; the
             hyperparameters are by default its own.
+        experience: Skills from whose replays it learns as well, with the rewards of its own task.
         output_dir: Where metrics, checkpoints and the skill go; runs/NAME-sSEED unless given.
         name: Name of the skill.
         goal_x: For PushTo: push the puck to this x, in metres.
@@ -77,8 +79,9 @@ def train(
     directory = output_dir or Path("runs") / f"{name or skill_name(env)}-s{training.seed}"
     with bars(progress == "bar") as shown:
         skill = session.train(
-            env, algo=algo, agent=agent, start=None if start is None else load(start), training=training,
-            options=options, output_dir=directory, name=name, resume=resume, track=track == "tensorboard",
+            env, algo=algo, agent=agent, start=None if start is None else load(start),
+            experience=[load(path) for path in experience], training=training, options=options,
+            output_dir=directory, name=name, resume=resume, track=track == "tensorboard",
             on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
             on_notice=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip

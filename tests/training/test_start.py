@@ -35,7 +35,7 @@ def further(composed, tiny_training):
 
 def test_before_the_first_update_the_agent_is_the_skill(composed):
     env = Lockstep.make("MultiGoal", 2, BOTH)
-    state = begin_with(composed, agent_of(composed), env).state
+    state = begin_with(agent_of(composed), env, composed).state
     observations, actions = env.reset(seed=0), np.float32([[0.1, -0.2], [0.3, 0.9]])
     for critic in (state.critic, state.target):
         q = np.asarray(critic(jnp.asarray(observations), jnp.asarray(actions)))
@@ -51,7 +51,7 @@ def test_the_agent_is_as_warm_and_as_patient_as_the_skill(composed):
 
 def test_the_experience_counts_with_the_rewards_of_the_new_task(composed, tiny_skills, tiny_training):
     env, agent = Lockstep.make("MultiGoal", 4, BOTH), agent_of(composed)
-    loop = Loop(env, agent, tiny_training, begin_with(composed, agent, env))
+    loop = Loop(env, agent, tiny_training, begin_with(agent, env, composed))
     held, union = loop.experience(), unite_replays(list(tiny_skills.values()))
     wanted = relabel(make_task("MultiGoal", **BOTH), union)
     for found, expected in zip(held, wanted, strict=True):
@@ -61,7 +61,7 @@ def test_the_experience_counts_with_the_rewards_of_the_new_task(composed, tiny_s
 
 def test_the_warm_up_follows_the_skill_and_leaves_its_networks_alone(composed, tiny_training):
     env, agent = Lockstep.make("MultiGoal", 4, BOTH), agent_of(composed)
-    start = begin_with(composed, agent, env)
+    start = begin_with(agent, env, composed)
     loop = Loop(env, agent, tiny_training, start)
     before = name_leaves(loop.state)
     actions = loop._choose()
@@ -113,7 +113,7 @@ def test_a_run_goes_on_from_the_same_skill_only(composed, further, tiny_skills, 
         (lambda skill: skill, {"algo": "ddpg"}, "starts from a skill is one of sql"),
         (lambda skill: skill, {"agent": DDPG()}, "starts from a skill is one of sql"),
         (lambda skill: compose(skill & replace(skill), extract=False), {}, "has no sampler of its own; compose it"),
-        (lambda skill: replace(skill, control_period=0.7), {}, r"cannot start on MultiGoal: its control period: 0\.7"),
+        (lambda skill: replace(skill, control_period=0.7), {}, r"is of no use on MultiGoal: its control period: 0\.7"),
     ],
 )
 def test_what_cannot_start_is_refused_in_one_line(tiny_skills, tiny_training, spoil, settings, message):
@@ -137,3 +137,76 @@ def test_a_digest_is_that_of_networks_and_experience(tiny_skills):
         tiny_skills["top"],
     ]  # fmt: skip
     assert len({digest_of(other) for other in others}) == 4 and digest_of(replace(skill, name="x")) == digest_of(skill)
+
+
+# -------------------------------------------------------------------------------------------- what others have seen
+
+
+def rows_of(data):
+    return np.concatenate([np.reshape(column, (len(column), -1)) for column in data], axis=1)
+
+
+def borrowing_loop(skill, training, **settings):
+    env = Lockstep.make("MultiGoal", training.num_envs, {"goals": [2]})
+    agent = agent_of(skill)
+    return Loop(env, agent, replace(training, **settings), begin_with(agent, env, experience=[skill]))
+
+
+@pytest.mark.parametrize("count", [600, 599, 3])
+def test_borrowed_experience_is_learned_from_with_the_own_rewards_but_not_carried_on(tiny_skills, tiny_training, count):
+    skill = tiny_skills["right"]
+    skill = replace(skill, replay=type(skill.replay)(*(column[:count] for column in skill.replay)))
+    loop = borrowing_loop(skill, tiny_training)
+    held, own = rows_of(loop.experience()), rows_of(loop.own())
+    whole = count // 4 * 4  # rounds of four lanes
+    wanted = rows_of(relabel(make_task("MultiGoal", goals=[2]), skill.replay))[count - whole :]
+    assert len(own) == 0 and np.array_equal(held, wanted)
+    for _ in range(5):
+        loop.advance()
+    assert np.array_equal(rows_of(loop.experience())[:whole], wanted) and len(loop.own().reward) == 20
+    assert np.array_equal(rows_of(loop.own()), rows_of(loop.experience())[whole:])
+
+
+def test_in_a_full_replay_the_borrowed_goes_first(tiny_skills, tiny_training):
+    loop = borrowing_loop(tiny_skills["right"], tiny_training, replay_size=100)
+    borrowed = rows_of(loop.experience())
+    assert loop.replay.capacity == 100 and len(borrowed) == 100 and len(loop.own().reward) == 0
+    for count in range(1, 27):
+        loop.advance()
+        own, held = rows_of(loop.own()), rows_of(loop.experience())
+        assert len(own) == min(4 * count, 100) and len(held) == 100
+        assert np.array_equal(held[4 * count :], borrowed[4 * count :])
+
+
+def test_every_algorithm_learns_from_others(tiny_skills, tiny_training):
+    for algo in ("ddpg", "naf"):
+        skill = session.train(
+            "MultiGoal", algo=algo, experience=list(tiny_skills.values()), training=tiny_training, options=BOTH,
+            hidden=(16,), batch_size=8,
+        )  # fmt: skip
+        assert [entry["name"] for entry in skill.provenance["experience"]] == ["right", "top"]
+        assert len(skill.replay.reward) == 600
+        alone = session.train(
+            "MultiGoal", algo=algo, training=tiny_training, options=BOTH, hidden=(16,), batch_size=8
+        )  # fmt: skip
+        assert not np.array_equal(skill.critic.arrays["weight_out"], alone.critic.arrays["weight_out"])
+
+
+@pytest.mark.parametrize(
+    ("env", "spoil", "message"),
+    [
+        ("Pendulum-v1", lambda skill: skill, "is of no use on Pendulum-v1: its observations: 2, there: 3"),
+        ("MultiGoal", lambda skill: skill.strip(), "carries no replay to learn from"),
+        ("MultiGoal", lambda skill: replace(skill, control_period=0.7), "its control period"),
+    ],
+)
+def test_experience_that_is_of_no_use_is_refused_in_one_line(tiny_skills, tiny_training, env, spoil, message):
+    with pytest.raises(QomposeError, match=message) as caught:
+        session.train(env, experience=[spoil(tiny_skills["right"])], training=tiny_training)
+    assert "\n" not in str(caught.value)
+
+
+def test_experience_of_a_foreign_environment_has_no_rewards(tiny_skills, tiny_agent, tiny_training):
+    skill = session.train("Pendulum-v1", agent=tiny_agent, training=tiny_training)
+    with pytest.raises(QomposeError, match="its rewards for experience of others are not known"):
+        session.train("Pendulum-v1", experience=[skill], training=tiny_training)

@@ -29,10 +29,9 @@ from qompose.skill.algebra import (
     unite_replays,
 )
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import Expression, from_weights, pursued, substitute, title_of, weights_of
+from qompose.skill.expression import Expression, from_weights, pursued, title_of, weights_of
 from qompose.skill.manifest import NAME
 from qompose.training.correct import Correction, check_correctable, learn_correction
-from qompose.training.sharing import share_experience
 from qompose.types import QomposeError, check_kinds
 
 # Steps in one compiled call: short enough for a live progress bar.
@@ -53,16 +52,12 @@ class Extraction:
     """Adam's step."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of each hidden layer of the policy."""
-    shared_updates: int = 0
-    """Updates of each skill on the experience of all, before anything is added (see `training.sharing`); 0: none."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         check_kinds(self)
         if self.steps < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate <= 10.0:
             raise QomposeError("extraction needs steps >= 1, batch_size >= 1 and learning_rate above 0, at most 10")
-        if self.shared_updates < 0:
-            raise QomposeError(f"shared_updates is {self.shared_updates}; it must not be negative")
         if not 0 <= self.seed < 2**32:
             raise QomposeError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
         if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
@@ -90,8 +85,7 @@ def compose(
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
-    themselves, with their replays. With `options.shared_updates` the skills first learn from each other's replays
-    (`training.sharing`). `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
+    themselves, with their replays. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
     the skills do not fit together, with the reason.
     """
     if isinstance(expression, Mapping):
@@ -115,21 +109,14 @@ def compose(
     def tell(what: str) -> Callable[[int, int], None] | None:
         return partial(on_progress, what) if on_progress else None
 
-    learned = skills
-    if options.shared_updates:
-        learned = share_experience(
-            skills, updates=options.shared_updates, seed=options.seed, on_progress=tell("sharing")
-        )
-        expression = substitute(expression, dict(zip(skills, learned, strict=True)))
     critic = compose_critic(expression)
     temperature = choose_temperature(expression, algorithm, temperature)
     needed = extract or correct
     union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
-    shared = time.perf_counter()
     if correct:
         assert union is not None and temperature is not None
         weights = [weight for _, weight in terms]
-        taken = learn_correction(learned, weights, temperature, union, correction, on_progress=tell("correcting"))
+        taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
         critic = CorrectedQ([critic, taken])
     corrected = time.perf_counter()
     if extract:
@@ -155,9 +142,7 @@ def compose(
         provenance={
             "command": command_line(),
             "created": now(),
-            **({"sharing": {"updates": options.shared_updates, "seconds": round(shared - begin, 2)}}
-               if options.shared_updates else {}),
-            **({"correction": plain(correction) | {"seconds": round(corrected - shared, 2)}} if correct else {}),
+            **({"correction": plain(correction) | {"seconds": round(corrected - begin, 2)}} if correct else {}),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
                            "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
             "versions": describe_system()["versions"],

@@ -25,7 +25,7 @@ from qompose.envs.lockstep import Lockstep, Step
 from qompose.replay import Replay, init_replay, unpack
 from qompose.run import Run, name_leaves, read_metrics, restore_leaves
 from qompose.training.interrupt import delayed_interrupt
-from qompose.training.start import Start
+from qompose.training.start import Start, join
 from qompose.types import QomposeError, Transition, check_kinds
 
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
@@ -154,20 +154,25 @@ class Loop:
 
     def __init__(self, env: Lockstep, agent: Any, options: Training, start: Start | None = None):
         """Fresh networks and an empty replay, or those of `start`; the first observations."""
-        self.env, self.agent, self.options, self.start = env, agent, options, start
-        earlier = 0 if start is None or start.data is None else len(start.data.reward)
-        self.replay = _init_replay(env, options, earlier)
-        if start is None:
+        self.env, self.agent, self.options = env, agent, options
+        state, own, borrowed = start or Start()
+        earlier = join([part for part in (borrowed, own) if part is not None])
+        count = 0 if earlier is None else len(earlier.reward)
+        spare = count % env.num_envs  # a round goes into the replay as one slice: it must begin at a multiple of it
+        self.borrowed = max(0 if borrowed is None else len(borrowed.reward) - spare, 0)
+        self.replay = _init_replay(env, options, count)
+        if earlier is not None:
+            self.replay = self.replay.fill(Transition(*(column[spare:] for column in earlier)))
+            self.borrowed -= max(count - spare - self.replay.capacity, 0)
+        if state is None:
             self.state = init(agent, env.observation_size, env.action_size, stream(options.seed, INIT))
         else:
-            self.state = jax.tree.map(jnp.copy, start.state)  # updates take the memory over
-            if start.data is not None:
-                self.replay = self.replay.fill(start.data)
+            self.state = jax.tree.map(jnp.copy, state)  # updates take the memory over
         self.explore_root, self.learn_root = stream(options.seed, EXPLORE), stream(options.seed, LEARN)
         self.observations = env.reset(options.seed)
         self.pending = np.zeros((0, self.replay.rows.shape[1]), np.float32)
         self.step = self.stored = self.episodes = self.diverged = 0
-        self.calibrated = start is not None
+        self.skilled = self.calibrated = state is not None
         self.recent: deque[dict[str, float]] = deque(maxlen=REMEMBERED_EPISODES)
         self.figures: dict[str, Array] = {}
         self.seconds = 0.0
@@ -189,7 +194,7 @@ class Loop:
         self.whole = True
 
     def _choose(self) -> np.ndarray:
-        if self.step < self.options.warmup_steps and self.start is None:
+        if self.step < self.options.warmup_steps and not self.skilled:
             # Numbered by round, so that resumed and uninterrupted runs draw the same.
             rng = np.random.default_rng([self.options.seed, EXPLORE, self.step])
             return rng.uniform(-1.0, 1.0, (self.env.num_envs, self.env.action_size)).astype(np.float32)
@@ -215,6 +220,14 @@ class Loop:
         """All transitions held, oldest first where nothing was overwritten, as NumPy arrays."""
         rows = np.asarray(self.replay.rows)[: int(self.replay.size)]
         return unpack(rows, self.env.observation_size, self.env.action_size)
+
+    def own(self) -> Transition:
+        """The experience without what was borrowed and is still there: the oldest, so that it is overwritten first."""
+        rows = self.experience()
+        overwritten = max(int(self.replay.inserted) - self.replay.capacity, 0)
+        kept = np.ones(len(rows.reward), bool)
+        kept[min(overwritten, self.borrowed) : self.borrowed] = False
+        return Transition(*(column[kept] for column in rows))
 
     def check(self) -> dict[str, float]:
         """The figures of the last updates; raises QomposeError if one is not finite."""
@@ -328,7 +341,7 @@ def train_online(
         saved = f" (step {loop.step} is saved)" if loop.whole else ""
         where = f"; continue with --resume{saved}" if run is not None else ""
         raise QomposeError(f"interrupted at step {loop.step}{where}") from None
-    return Trained(loop.state, loop.experience(), loop.episodes, loop.step, loop.diverged, loop.seconds, evaluations)
+    return Trained(loop.state, loop.own(), loop.episodes, loop.step, loop.diverged, loop.seconds, evaluations)
 
 
 def _init_replay(env: Lockstep, options: Training, earlier: int) -> Replay:

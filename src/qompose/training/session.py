@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def train(
     algo: str | None = None,
     agent: Agent | None = None,
     start: Skill | None = None,
+    experience: Sequence[Skill] = (),
     training: Training | None = None,
     options: dict[str, Any] | None = None,
     output_dir: str | Path | None = None,
@@ -47,8 +48,10 @@ def train(
     `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `algo` is sql
     (soft Q-learning, the default), ddpg or naf; `settings` are fields of that agent or of `Training`. With `start`, a
     skill of sql that may be composed, the training begins with its Q, its sampler and its experience, by default at its
-    temperature and discount. With `output_dir` metrics, checkpoints and the skill itself (in `output_dir/skill`) are
-    written; without it the skill is only returned. Raises QomposeError for whatever the caller can mend.
+    temperature and discount. `experience`: skills from whose replays the training learns as well, with the rewards of
+    its own task, which must be one of qompose; the skill does not carry them on. With `output_dir` metrics, checkpoints
+    and the skill itself (in `output_dir/skill`) are written; without it the skill is only returned. Raises QomposeError
+    for whatever the caller can mend.
     """
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
@@ -63,12 +66,13 @@ def train(
     evaluation = None
     try:
         fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
-        begin, begins = None, {}
+        begin = begin_with(agent, lanes, start, experience)
+        begins: dict[str, Any] = {}
         if start is not None:
-            assert isinstance(agent, SQL)
-            begin = begin_with(start, agent, lanes)
-            begins = {"start": {"name": start.name, "sha256": digest_of(start)}}
-            fields["provenance"] |= begins
+            begins["start"] = {"name": start.name, "sha256": digest_of(start)}
+        if experience:
+            begins["experience"] = [{"name": skill.name, "sha256": digest_of(skill)} for skill in experience]
+        fields["provenance"] |= begins
         if training.eval_freq:
             evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
         run = None

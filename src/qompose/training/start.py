@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from qompose.types import QomposeError, Transition
 class Start(NamedTuple):
     """What a training begins with in place of fresh networks and an empty replay."""
 
-    state: SQLState
-    data: Transition | None  # the skill's experience with the rewards of the new task; None if they are not known
+    state: SQLState | None = None
+    # Experience from before, with the rewards of the new task: the skill's own, and that of others.
+    own: Transition | None = None
+    borrowed: Transition | None = None
 
 
 def agent_of(skill: Skill) -> SQL:
@@ -55,12 +58,33 @@ def digest_of(skill: Skill) -> str:
     return digest.hexdigest()
 
 
-def begin_with(skill: Skill, agent: SQL, env: Lockstep) -> Start:
-    """Start an agent on an environment from a skill.
+def begin_with(agent: Any, env: Lockstep, skill: Skill | None = None, experience: Sequence[Skill] = ()) -> Start:
+    """What an agent begins with on an environment: a skill, and what other skills have seen.
 
     The critic of a composed skill goes on being the expression that it is, and all of its parts learn. Raises
-    QomposeError if the skill does not fit the environment.
+    QomposeError if a skill does not fit the environment, or if the rewards of borrowed experience cannot be computed.
     """
+    for each in (*experience, *([] if skill is None else [skill])):
+        _check_fits(each, env)
+    borrowed = []
+    for each in experience:
+        if env.task is None:
+            raise QomposeError(f"{env.env_id}: its rewards for experience of others are not known; leave that out")
+        if each.replay is None:
+            raise QomposeError(f"skill {each.name!r} carries no replay to learn from; save it with its replay")
+        borrowed.append(relabel(env.task, each.replay))
+    if skill is None:
+        return Start(borrowed=join(borrowed))
+    own = [relabel(env.task, skill.replay)] if env.task is not None and skill.replay is not None else []
+    return Start(state_of(agent, skill), join(own), join(borrowed))
+
+
+def join(parts: Sequence[Transition]) -> Transition | None:
+    """Several pieces of experience as one; None of none."""
+    return Transition(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else None
+
+
+def _check_fits(skill: Skill, env: Lockstep) -> None:
     facts = {
         "observations": (int(skill.observation["size"]), env.observation_size),
         "observation names": (skill.observation["names"], list(env.observation_names) if env.task else None),
@@ -70,6 +94,4 @@ def begin_with(skill: Skill, agent: SQL, env: Lockstep) -> Start:
     }
     for what, (own, wanted) in facts.items():
         if own != wanted:
-            raise QomposeError(f"skill {skill.name!r} cannot start on {env.env_id}: its {what}: {own}, there: {wanted}")
-    data = relabel(env.task, skill.replay) if env.task is not None and skill.replay is not None else None
-    return Start(state_of(agent, skill), data)
+            raise QomposeError(f"skill {skill.name!r} is of no use on {env.env_id}: its {what}: {own}, there: {wanted}")
