@@ -98,14 +98,19 @@ def test_extraction_raises_the_composed_value_of_fresh_samplers_actions(corner):
     noise = jax.random.normal(jax.random.key(3), (len(states), 16, 2))
     fresh = Sampler(init_perceptron(2, 2, 2, QUICK.hidden, key=jax.random.fold_in(jax.random.key(QUICK.seed), 0)))
 
+    critic = critic_of(skill)
+
     @jax.jit
     def mean_value(sampler):
-        critic = critic_of(skill)
         actions = jnp.tanh(jax.vmap(sampler)(states, noise))
         return jnp.mean(jax.vmap(critic)(states, actions))
 
-    gain = mean_value(samplers_of(skill)[0]) - mean_value(fresh)
-    assert gain > 5.0 * skill.temperature
+    anywhere = jax.random.uniform(jax.random.key(4), (len(states), 256, 2), minval=-1.0)
+    q = jax.vmap(critic)(states, anywhere)
+    exact = jnp.mean(jnp.sum(jax.nn.softmax(q / skill.temperature, axis=-1) * q, axis=-1))  # of the policy exp(Q/α)
+    begun, extracted = mean_value(fresh), mean_value(samplers_of(skill)[0])
+    assert exact - begun > 2.0 * skill.temperature
+    assert extracted - begun > 0.6 * (exact - begun)
 
 
 def test_weights_are_used_as_given(right, top):

@@ -143,7 +143,7 @@ def test_a_digest_is_that_of_networks_and_experience(tiny_skills):
 
 
 def rows_of(data):
-    return np.concatenate([np.reshape(column, (len(column), -1)) for column in data], axis=1)
+    return np.concatenate([column if column.ndim == 2 else column[:, None] for column in data], axis=1)
 
 
 def borrowing_loop(skill, training, **settings):
