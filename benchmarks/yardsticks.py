@@ -160,24 +160,27 @@ def distinct(systems: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({json.dumps(system, sort_keys=True): system for system in systems}.values())
 
 
-def print_rows(rows: Sequence[dict[str, Any]], seeds: int) -> None:
-    def text(value: float | None, unit: float = 1.0, digits: int = 0) -> str:
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A table for each task."""
+
+    def text(value: float | None, unit: float, digits: int) -> str:
         return "never" if value is None else f"{value / unit:.{digits}f}"
 
-    print_table(
-        f"final distance to the goal (m), {FINAL_EPISODES} episodes; bar at the median of {seeds} seeds",
-        ("task", "entrant", "updates", "mean", "± 95 %", "best", "bar", "met by", "k steps", "minutes", "of all"),
-        [
-            (
-                row["task"], Entrant.parse(row["entrant"]).label, Entrant.parse(row["entrant"]).updates,
-                f"{row['mean']:.3f}", "" if row["interval"] is None else f"{row['interval']:.3f}",
-                f"{row['best']['mean']:.3f}" if "best" in row else "", f"{row['bar']:.2f}",
-                f"{row['reached_by']}/{len(row['seeds'])}", text(row["median_steps_to_bar"], 1000.0),
-                text(row["median_seconds_to_bar"], 60.0, 1), text(row["median_seconds"], 60.0, 1),
-            )
-            for row in rows
-        ],
-    )  # fmt: skip
+    for task in dict.fromkeys(row["task"] for row in rows):
+        print_table(
+            f"{task}: distance to the goal (m), {FINAL_EPISODES} episodes; steps and minutes to {BARS[task]:.2f} m",
+            ("updates per step", "mean ± 95 %", "best", "met by", "k steps", "min", "of all"),
+            [
+                (
+                    f"{Entrant.parse(row['entrant']).label} {Entrant.parse(row['entrant']).updates}",
+                    f"{row['mean']:.3f}" + ("" if row["interval"] is None else f" ± {row['interval']:.3f}"),
+                    f"{row['best']['mean']:.3f}" if "best" in row else "", f"{row['reached_by']}/{len(row['seeds'])}",
+                    text(row["median_steps_to_bar"], 1000.0, 0), text(row["median_seconds_to_bar"], 60.0, 1),
+                    text(row["median_seconds"], 60.0, 1),
+                )
+                for row in rows if row["task"] == task
+            ],
+        )  # fmt: skip
 
 
 def learn(arguments: argparse.Namespace) -> None:
@@ -204,7 +207,7 @@ def learn(arguments: argparse.Namespace) -> None:
         "rows": rows, "sql_against_sac": compare(rows), "total_steps": total_steps, "episodes": EPISODES,
         "final_episodes": FINAL_EPISODES, "runs_made_by": distinct([run.pop("system") for run in runs]), "runs": runs,
     }  # fmt: skip
-    print_rows(rows, seeds)
+    print_rows(rows)
     if arguments.quick:
         write_json(folder / "yardsticks.json", result)
         draw_curves(folder / PICTURE.name, runs)
