@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -47,12 +47,16 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.pusher
 	$(BIN)/python -m benchmarks.measurements
 
+yardsticks: .venv-yardsticks/.ready  ## set up Stable-Baselines3 and SBX for benchmarks.yardsticks (docs/yardsticks.md)
+	@echo "ready: $(BIN)/python -m benchmarks.yardsticks"
+
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra video -c requirements/dev.txt -o requirements/run.txt
+	$(LOCK) requirements/yardsticks.in -c requirements/run.txt -o requirements/yardsticks.txt
 
 clean:  ## remove .venv, caches and built packages
-	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-yardsticks build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
 rebuild:
@@ -81,4 +85,13 @@ rebuild:
 .venv/.dev: .venv/.run requirements/dev.txt
 	@echo "installing the tools of requirements/dev.txt ..."
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# Of the same Python as .venv, and of no use to qompose itself: nothing of it is installed there, nor the other way round.
+.venv-yardsticks/.ready: .venv/.run requirements/yardsticks.txt
+	@$(BIN)/python -c 'import sys; sys.exit("the pinned PyTorch is for Python 3.11: make clean setup PYTHON=python3.11" \
+	  if sys.platform == "linux" and sys.version_info[:2] != (3, 11) else 0)'
+	@echo "installing the pinned packages of requirements/yardsticks.txt into .venv-yardsticks ..."
+	@$(BIN)/python -m venv --clear .venv-yardsticks
+	@.venv-yardsticks/bin/python -m pip install -qq --only-binary :all: --require-hashes -r requirements/yardsticks.txt
 	@touch $@

@@ -17,7 +17,8 @@ PAGE = RESULTS.parent / "docs" / "measurements.md"
 HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
-command, seed, versions, machine and commit. `make bench` runs everything (about an hour on two cores).
+command, seed, versions, machine and commit. `make bench` runs everything but the yardsticks (about an hour on two
+cores).
 """
 
 
@@ -134,9 +135,36 @@ to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel
 """
 
 
+def yardsticks(result: dict[str, Any]) -> str:
+    def show(value: float | None, unit: float, digits: int) -> str:
+        return "never" if value is None else f"{value / unit:.{digits}f}"
+
+    rows = [
+        (
+            row["task"], row["entrant"], " ± ".join(f"{row[name]:.3f}" for name in ("mean", "interval") if row[name]),
+            f"{row['best']['mean']:.3f}" if "best" in row else "", f"≤ {row['bar']:.2f}",
+            f"{row['reached_by']} of {len(row['seeds'])}", show(row["median_steps_to_bar"], 1.0, 0),
+            show(row["median_seconds_to_bar"], 60.0, 1), show(row["median_seconds"], 60.0, 1),
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = ("task", "entrant", "distance ± 95 %", "`best`", "bar", "met by", "steps", "minutes", "of all")
+    return f"""## Outside yardsticks
+
+Final distance of the puck to its goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
+the seeds, after {result["total_steps"]} environment steps; median steps and minutes to the first of the evaluations
+({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its updates per step. See
+[yardsticks](yardsticks.md) for what is equal and what is not.
+
+{table(header, rows)}
+
+![learning curves](yardsticks.png)
+"""
+
+
 PARTS = ("value", "critic with value", "policy", "update")
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    section.__name__: section for section in (pusher, reach, sampler_fidelity, soft_value, update_speed)
+    section.__name__: section for section in (pusher, reach, sampler_fidelity, soft_value, update_speed, yardsticks)
 }
 
 

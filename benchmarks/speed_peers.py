@@ -1,0 +1,103 @@
+"""Steps per second of DDPG and SAC, ours and those of the other libraries, side by side on one core.
+
+Each entrant is a process that waits while the others work: A B C A B C. `python -m benchmarks.yardsticks --speed`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.foreign import check_python, command_of
+from benchmarks.machine import write_results
+from benchmarks.yardstick_run import Entrant
+from qompose.types import QomposeError
+from qompose.view.console import print_table
+
+ENTRANTS = tuple(f"{name}-1" for name in ("qompose-sql", "qompose-ddpg", "sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg"))
+
+
+class Server:
+    """An entrant that learns when it is told to, in a process of its own."""
+
+    def __init__(self, entrant: str, env_id: str, python: Path):
+        command = command_of(entrant, python, ("serve", entrant, env_id))
+        self.name = entrant
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def wait(self) -> None:
+        """Until everything is compiled."""
+        self._answer()
+
+    def rate(self, steps: int) -> float:
+        """Environment steps, and so updates, per second."""
+        assert self._process.stdin is not None
+        print(steps, file=self._process.stdin, flush=True)
+        return steps / float(self._answer())
+
+    def close(self) -> None:
+        """End the process: it has nothing to finish."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise QomposeError(f"{self.name} has ended with status {self._process.wait()}; its last words are above")
+        return line
+
+
+def alternate(entrants: Sequence[str], env_id: str, python: Path, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Steps per second of each entrant in each round; one after the other on one core, the others wait."""
+    servers: list[Server] = []
+    try:
+        for entrant in entrants:
+            servers.append(Server(entrant, env_id, python))
+            servers[-1].wait()
+        found = [[server.rate(steps) for server in servers] for _ in range(rounds)]
+    finally:
+        for server in servers:
+            server.close()
+    return {entrant: list(rates) for entrant, rates in zip(entrants, zip(*found, strict=True), strict=True)}
+
+
+def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: bool) -> None:
+    """One environment, one update per step: steps per second, and the ratios of ours to theirs."""
+    versions = check_python(python)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and so all that is started from here
+    rates = alternate(ENTRANTS, env_id, python, rounds, steps)
+    medians = {name: float(np.median(values)) for name, values in rates.items()}
+    ratios = compare(rates)
+    print_table(
+        f"steps per second on {env_id}, one core, one update per step; median of {rounds} rounds",
+        ("entrant", "steps/s", *(f"{Entrant.parse(mine).label}: times" for mine in ratios)),
+        [
+            (
+                Entrant.parse(name).label, f"{median:.0f}",
+                *(f"{others[name]:.1f}" if name in others else "" for others in ratios.values()),
+            )
+            for name, median in medians.items()
+        ],
+    )  # fmt: skip
+    if write:
+        result = {
+            "task": env_id, "steps": steps, "rates": rates, "medians": medians, "ratios": ratios,
+            "their_versions": versions,
+        }  # fmt: skip
+        command = f"python -m benchmarks.yardsticks --speed --rounds {rounds} --speed-task {env_id}"
+        write_results("speed_peers", result, command=command, seed=0)
+
+
+def compare(rates: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Of each of ours against each of theirs: the median of the rounds' ratios."""
+    ours, theirs = ([name for name in rates if Entrant.parse(name).foreign == foreign] for foreign in (False, True))
+    return {mine: {other: float(np.median(np.divide(rates[mine], rates[other]))) for other in theirs} for mine in ours}
