@@ -20,12 +20,13 @@ from qompose.types import Policy, QomposeError
 REACH_STIFFNESS, STIFFNESS, TURN_STIFFNESS = 150.0, 600.0, 24.0  # N/m, N/m, Nm/rad
 DAMPING, TURN_DAMPING = 12.0, 0.15  # Ns/m, Nms/rad; the joints have their own besides
 POSTURE_STIFFNESS, POSTURE_DAMPING = 2.0, 0.3  # Nm/rad, Nms/rad, where they move nothing else
-MOST_FORCE = 7.0  # N: more than a brick needs to go in, less than the torques allow
+REACH_FORCE = 28.0  # N
+MOST_FORCE = 12.0  # N in one direction; what the joints cannot hold is clipped
 HOVER = 0.03  # m above the goal until the brick is aligned
 ALIGNED = 0.0008  # m aside
-FUNNEL = 15.0  # m up for each metre aside
+FUNNEL = 8.0  # m up for each metre aside
 PRESS = 0.012  # m below where the brick is: with the stiffness, the force of the press
-CLEAR = 0.05  # m over the tower
+CLEAR = 0.035  # m over the tower
 WIDTH = 0.045  # m: half of what a turned brick and the gripper need beside the tower
 
 
@@ -46,7 +47,7 @@ def _reach(task: ReachTask, readings: Readings) -> np.ndarray:
     columns = columns[..., :3, :]
     error = task.target_of(readings) + MIDDLE - position
     speed = _times(columns, readings["joint_velocities"])
-    force = _limit(REACH_STIFFNESS * error, 4.0 * MOST_FORCE) - DAMPING * speed
+    force = _limit(REACH_STIFFNESS * error, REACH_FORCE) - DAMPING * speed
     return _torques(readings, columns, force, np.array(NEUTRAL))
 
 
