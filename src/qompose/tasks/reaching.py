@@ -6,8 +6,6 @@ import dataclasses
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
-
 from qompose.tasks.sawyer import (
     ACTION_WEIGHT,
     ARM_NAMES,
@@ -27,7 +25,7 @@ from qompose.types import QomposeError
 JOINT_SPREAD = 0.1  # rad: joints start within this of the neutral pose
 MIDDLE = (0.6, 0.0, 0.3)  # m: positions of the hand and of targets are observed from here
 TARGET_LOW, TARGET_HIGH = (0.45, -0.3, 0.15), (0.75, 0.3, 0.5)  # m: where targets may be
-REACH_LOW, REACH_HIGH = (0.2, -0.6, 0.05), (0.95, 0.6, 0.85)  # m: an episode is cut where the hand leaves this box
+REACH_LOW, REACH_HIGH = (-0.4, -0.6, -0.25), (0.35, 0.6, 0.55)  # m from there: beyond, an episode is cut
 SOLVED_DISTANCE, SOLVED_STEPS = 0.01, 10  # m, and for so many steps
 
 
@@ -107,8 +105,7 @@ class ReachTask(SawyerTask):
 
     def truncated(self, readings: Readings) -> Array:
         """Return whether the hand has left the workspace or a joint is near its limit (*batch,)."""
-        shift = tuple(np.array([REACH_LOW, REACH_HIGH]) - MIDDLE)
-        return outside(readings["hand"], *shift) | near_joint_limits(readings["joint_angles"])
+        return outside(readings["hand"], REACH_LOW, REACH_HIGH) | near_joint_limits(readings["joint_angles"])
 
     def metrics(self, readings: Readings) -> dict[str, Array]:
         """Return the distance from hand to target, in metres."""

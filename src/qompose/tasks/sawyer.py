@@ -92,9 +92,9 @@ def near_joint_limits(joint_angles: Array) -> Array:
 def outside(position: Array, low: tuple[float, ...], high: tuple[float, ...]) -> Array:
     """Return whether a position (*batch, 3) is outside a box (*batch,)."""
     xp = position.__array_namespace__()
-    bounds = (xp.asarray(corner, dtype=position.dtype) for corner in (low, high))
-    below, above = next(bounds), next(bounds)
-    return ((position < below) | (position > above)).any(axis=-1)
+    below = position < xp.asarray(low, dtype=position.dtype)
+    above = position > xp.asarray(high, dtype=position.dtype)
+    return (below | above).any(axis=-1)
 
 
 @functools.cache
