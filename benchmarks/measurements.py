@@ -70,6 +70,29 @@ fork. A puck that is flicked coasts further.
 """
 
 
+def sawyer_expert(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["what"], f"{row['success']:.2f}", f"{row['collided']:.2f}",
+            f"{row['seconds_median']:.2f} / {row['seconds_most']:.2f}" if row["seconds_median"] else "never",
+            f"{row['return_mean']:.1f} ± {row['return_std']:.1f}",
+            f"{row['milliseconds_per_step']['median']:.2f} / {row['milliseconds_per_step']['95th']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = (
+        "task", "solved", "touched the tower", "solved after (s, median / most)", "return", "ms per step (median / 95 %)",
+    )  # fmt: skip
+    return f"""## Sawyer's scripted experts
+
+{result["rows"][0]["episodes"]} episodes each, from starts that the experts were not fitted to. `solved` is the success
+test of the task at the end of the episode. A step is one action of one of {result["lanes"]} lanes: 25 steps of the
+simulator, observation, reward and tests, without the policy, in processor time of one core.
+
+{table(header, rows)}
+"""
+
+
 def sampler_fidelity(result: dict[str, Any]) -> str:
     rows = [
         (
@@ -138,7 +161,7 @@ to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel
 
 PARTS = ("value", "critic with value", "policy", "update")
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    section.__name__: section for section in (pusher, reach, sampler_fidelity, soft_value, update_speed)
+    section.__name__: section for section in (pusher, reach, sawyer_expert, sampler_fidelity, soft_value, update_speed)
 }
 
 
