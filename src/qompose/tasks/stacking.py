@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from qompose.tasks.kinematics import displace
 from qompose.tasks.sawyer import (
@@ -22,7 +22,7 @@ from qompose.tasks.sawyer import (
     read_arm,
     read_rotation,
 )
-from qompose.tasks.scenes.sawyer import BRICK_SITE, BRICK_WIDTH, GOAL, TOWER_HALF, TOWER_OFFSET, stack_scene
+from qompose.tasks.scenes.sawyer import BRICK_BODY, BRICK_SITE, BRICK_WIDTH, GOAL, TOWER_HALF, TOWER_OFFSET, stack_scene
 from qompose.tasks.starts import BANK_SIZE, forced_bank, start_bank
 from qompose.tasks.task import Array, Readings
 from qompose.types import QomposeError
@@ -61,8 +61,8 @@ class BrickTask(SawyerTask):
     )
     reset_uniforms = 5
 
-    tower: bool
-    starts: str
+    tower: ClassVar[bool]  # stands in the scene
+    starts: ClassVar[str]
     lead_in: float
     push: float
     forced: float
@@ -90,7 +90,7 @@ class BrickTask(SawyerTask):
             aside = (1.0 - height**2) ** 0.5
             force = [self.push * x for x in (aside * xp.cos(heading), aside * xp.sin(heading), height)]
             pushed = PUSH_STEPS[0] <= step < PUSH_STEPS[1]
-            data.xfrc_applied[self._brick_body(), :3] = force if pushed else 0.0
+            data.xfrc_applied[BRICK_BODY, :3] = force if pushed else 0.0
         if self.forced > 0.0 and step == FORCED_STEP:
             data.qpos[:], data.qvel[:] = _look_up(forced_bank(self.forced, self.tower), chance[2]), 0.0
 
@@ -157,9 +157,6 @@ class BrickTask(SawyerTask):
             "seated": readings["seated"],
             "collided": readings["collided"] > 0.0,
         }
-
-    def _brick_body(self) -> int:
-        return self.model().body("brick").id
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from qompose.tasks.scenes import HEADER
 
 # Order of the sites in the scenes below: readings index `site_xpos` with these.
 HAND_SITE, BRICK_SITE = 0, 1
+BRICK_BODY = 10
 
 
 class Link(NamedTuple):
@@ -102,7 +103,7 @@ def reach_scene(target: tuple[float, float, float] | None) -> str:
     A target of None is a body on three slides, so that every episode can have its own: qpos[7:10].
     """
     slides = "" if target else "".join(
-        f'<joint name="target_{axis}" type="slide" axis="{direction}" damping="1"/>'
+        f'<joint name="target_slide_{axis}" type="slide" axis="{direction}" damping="1"/>'
         for axis, direction in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1"))
     )  # fmt: skip
     place = " ".join(map(str, target or (0.0, 0.0, 0.0)))
