@@ -43,6 +43,7 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.sampler_fidelity
 	$(BIN)/python -m benchmarks.soft_value
 	$(BIN)/python -m benchmarks.reach
+	$(BIN)/python -m benchmarks.sawyer_expert
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.pusher
 	$(BIN)/python -m benchmarks.measurements

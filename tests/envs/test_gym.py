@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode
 from qompose.envs import register
 from qompose.envs.gym import TaskEnv, TaskVectorEnv
 from qompose.tasks import TASKS
+from qompose.tasks.experts import make_expert
 from qompose.types import QomposeError
 
 register()
@@ -100,6 +101,37 @@ def test_state_restores_bit_for_bit_across_episodes():
             again, again_rewards, _, again_truncated, _ = before.step(action)
             assert np.array_equal(again, observations) and np.array_equal(again_rewards, rewards)
             assert np.array_equal(again_truncated, truncated)
+
+
+def test_state_of_a_task_with_memory_and_sensors_restores_bit_for_bit():
+    env, other = (TaskVectorEnv("SawyerStack", 2, max_episode_steps=20, push=5.0) for _ in range(2))
+    observations, _ = env.reset(seed=3)
+    expert = make_expert(env.task)
+    for step in range(50):
+        if step == 33:
+            state = env.get_state()
+            other.set_state({name: value.copy() for name, value in state.items()})
+            assert all(np.array_equal(value, other.get_state()[name]) for name, value in state.items())
+        observations, rewards, _, truncated, info = env.step(actions := expert(observations, step))
+        if step >= 33:
+            again, again_rewards, _, again_truncated, again_info = other.step(actions)
+            assert np.array_equal(again, observations) and np.array_equal(again_rewards, rewards)
+            assert np.array_equal(again_truncated, truncated)
+            assert all(np.array_equal(again_info[name], info[name]) for name in ("studs", "collided", "success"))
+
+
+def test_episode_that_the_task_cuts_is_truncated_and_not_diverged():
+    env, single = TaskVectorEnv("SawyerReach", 1), TaskEnv("SawyerReach")
+    env.reset(seed=0)
+    single.reset(seed=0)
+    action = np.array([1.0, 0, 0, 0, 0, 0, 0], np.float32)
+    for _ in range(90):
+        _, _, terminated, truncated, info = env.step(action[None])
+        assert single.step(action)[3] == truncated[0] and not terminated[0]
+        if truncated[0]:
+            break
+    assert truncated[0] and not info["final_info"]["diverged"][0]
+    assert not env.step(0 * action[None])[3][0]
 
 
 def test_state_returns_the_current_observations_and_refuses_another_size():

@@ -3,6 +3,7 @@ import pytest
 
 from qompose.envs.lanes import LIMIT, Lanes
 from qompose.tasks import make_task
+from qompose.tasks.sawyer import ELAPSED
 
 
 @pytest.fixture
@@ -47,3 +48,15 @@ def test_divergence_that_hides_within_a_control_step_is_seen(lanes):
     _, _, diverged = lanes.advance(np.zeros((4, 3)))
     assert np.abs(lanes.datas[2].qpos).max() < LIMIT and np.abs(lanes.datas[2].qvel).max() < LIMIT
     assert diverged.tolist() == [False, False, True, False]
+
+
+def test_memory_begins_anew_with_each_episode_and_counts_its_steps():
+    lanes = Lanes(make_task("SawyerReach"), 2)
+    lanes.begin(np.ones(2, bool), seed=0)
+    for _ in range(3):
+        lanes.advance(np.ones((2, 7)))
+    assert lanes._memory[:, ELAPSED].tolist() == [4, 4]
+    other = lanes._memory[1].copy()
+    lanes.begin(np.array([True, False]))
+    assert lanes._memory[0, ELAPSED] == 1 and np.array_equal(lanes._memory[1], other)
+    assert not lanes.readings["force"][0].any() and lanes.readings["force"][1].any()

@@ -58,7 +58,8 @@ class TaskEnv(gymnasium.Env):
         """Take one control step; a diverged simulation truncates the episode and says so in the info."""
         rewards, terminated, diverged = self._lanes.advance(np.asarray(action)[None])
         info = self._info(bool(diverged[0]))
-        return self._lanes.observe()[0], float(rewards[0]), bool(terminated[0]), bool(diverged[0]), info
+        truncated = bool(diverged[0] or self._lanes.truncated[0])
+        return self._lanes.observe()[0], float(rewards[0]), bool(terminated[0]), truncated, info
 
     def render(self) -> Any:
         """Return a picture of the current state (height, width, 3), or None without a render mode."""
@@ -125,7 +126,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         """Take one control step in every lane; lanes that end report their last state and start anew."""
         rewards, terminated, diverged = self._lanes.advance(actions)
         self._elapsed += 1
-        truncated = (self._elapsed >= self.max_episode_steps) | diverged
+        truncated = (self._elapsed >= self.max_episode_steps) | diverged | self._lanes.truncated
         observations, info, done = self._lanes.observe(), self._info(diverged), terminated | truncated
         everywhere = np.ones(self.num_envs, bool)
         if not done.any():

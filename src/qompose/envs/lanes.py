@@ -44,7 +44,11 @@ class Lanes:
         ]
         self._controls = [data.ctrl for data in self.datas]
         self._faults = [data.warning.number[FAULTS] for data in self.datas]
+        # Sensors are measured by a step only, so that a restored state must bring them along.
+        self._measured = [name for name in self._fields if name == "sensordata"]
+        self._memory, self._memory_before = (np.zeros((count, task.memory_size)) for _ in range(2))
         self.readings: dict[str, np.ndarray] = {}
+        self.truncated = np.zeros(count, bool)  # by the task, in the last step
 
     def begin(self, mask: np.ndarray, seed: int | None = None) -> None:
         """Start a new episode in the lanes of `mask` (lanes,): the first under a new seed, else the next one."""
@@ -61,8 +65,13 @@ class Lanes:
             rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
             data = self.datas[lane]
             mujoco.mj_resetData(self.model, data)
-            data.qpos[:], data.qvel[:] = self.task.reset(rng.random(self.task.reset_uniforms))
+            u = rng.random(self.task.reset_uniforms)
+            data.qpos[:], data.qvel[:] = self.task.reset(u)
+            if self.task.memory_size:
+                self._memory[lane] = self.task.begin_memory(u)
             self._refresh(lane)
+        if self.task.memory_size:  # the other lanes have remembered this state already
+            self._memory[~mask] = self._memory_before[~mask]
         self.readings = self._read()
 
     def advance(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,6 +86,8 @@ class Lanes:
         model, substeps = self.model, self.task.substeps
         for lane, data in enumerate(self.datas):
             self._controls[lane][:] = actions[lane]
+            if self.task.memory_size:
+                self.task.disturb(data, self._memory[lane])
             mujoco.mj_step(model, data, nstep=substeps)
             self._refresh(lane)
         diverged = self._diverged()
@@ -86,6 +97,8 @@ class Lanes:
             _log.warning("simulation diverged in lanes %s: episodes cut short", np.flatnonzero(diverged).tolist())
         self.readings = self._read()
         reward, _ = self.task.reward(before, actions, self.readings)
+        if self.task.truncates:
+            self.truncated = np.asarray(self.task.truncated(self.readings))
         return reward, self.task.terminated(self.readings) & ~diverged, diverged
 
     def observe(self) -> np.ndarray:
@@ -105,7 +118,10 @@ class Lanes:
         for lane, data in enumerate(self.datas):
             mujoco.mj_getState(self.model, data, physics[lane], STATE)
         seed = np.array(-1 if self.seed is None else self.seed, np.int64)
-        return {"physics": physics, "episode": self.episode.copy(), "seed": seed}
+        state = {"physics": physics, "episode": self.episode.copy(), "seed": seed}
+        if self.task.memory_size:
+            state["memory"] = self._memory_before.copy()
+        return state | {name: self._fields[name].copy() for name in self._measured}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Continue from a state of `get_state`, bit for bit."""
@@ -117,6 +133,10 @@ class Lanes:
             mujoco.mj_resetData(self.model, data)
             mujoco.mj_setState(self.model, data, np.ascontiguousarray(state["physics"][lane], np.float64), STATE)
             self._refresh(lane)
+        for name in self._measured:
+            self._fields[name][:] = state[name]
+        if self.task.memory_size:
+            self._memory[:] = state["memory"]
         self.episode[:] = state["episode"]
         self.seed = None if state["seed"] < 0 else int(state["seed"])
         self.readings = self._read()
@@ -140,6 +160,9 @@ class Lanes:
 
     def _read(self) -> dict[str, np.ndarray]:
         readings = self.task.read(SimpleNamespace(**self._fields))
+        if self.task.memory_size:
+            self._memory_before = self._memory.copy()
+            self._memory[:], readings = self.task.remember(self._memory, readings)
         return {name: np.array(value) for name, value in readings.items()}
 
     def _diverged(self) -> np.ndarray:

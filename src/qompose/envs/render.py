@@ -12,8 +12,6 @@ import numpy as np
 
 from qompose.types import QomposeError
 
-CAMERA = "top"
-
 
 class Renderer:
     """Draws states of one model off-screen as RGB arrays.
@@ -37,7 +35,7 @@ class Renderer:
         self._options, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = model.camera(CAMERA).id
+        self._camera.fixedcamid = 0  # the first of the scene
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._shape = (height, width, 3)
         self.close = weakref.finalize(self, _free, self._context, self._gl)

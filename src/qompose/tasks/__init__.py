@@ -10,13 +10,21 @@ from typing import Any
 from qompose.store import show
 from qompose.tasks.multigoal import MultiGoal
 from qompose.tasks.pusher import PUSHERS
+from qompose.tasks.reaching import SawyerReach, SawyerReachRandom
+from qompose.tasks.stacking import SawyerAvoid, SawyerStack, SawyerStackAvoid
 from qompose.tasks.task import Task
 from qompose.types import QomposeError, find_misfit
 
 __all__ = ["TASKS", "Task", "make_task", "task_named"]
 
 # Making a task imports no simulator: that happens when its model is asked for.
-TASKS: dict[str, functools.partial[Any]] = {**PUSHERS, "MultiGoal": functools.partial(MultiGoal, "MultiGoal")}
+TASKS: dict[str, functools.partial[Any]] = {
+    **PUSHERS,
+    **{
+        task.__name__: functools.partial(task, task.__name__)
+        for task in (MultiGoal, SawyerReach, SawyerReachRandom, SawyerStack, SawyerAvoid, SawyerStackAvoid)
+    },
+}
 
 
 def task_named(env_id: str) -> str | None:

@@ -42,6 +42,8 @@ class Task(ABC):
     observation_names: ClassVar[tuple[str, ...]]
     terminates: ClassVar[bool]  # there are terminal states
     reset_uniforms: ClassVar[int]  # random numbers that one reset uses up
+    truncates: ClassVar[bool] = False  # episodes may be cut short, see `truncated`
+    memory_size: ClassVar[int] = 0  # numbers that a lane carries through an episode, see `remember`
     # Attributes of the simulator's data that `read` looks at; an environment collects exactly these over its lanes.
     data_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "site_xpos")
 
@@ -72,7 +74,10 @@ class Task(ABC):
 
     @abstractmethod
     def recall(self, observation: Array) -> dict[str, Array]:
-        """Return the readings that an observation (*batch, observation_size) was made of: the inverse of `observe`."""
+        """Return the readings that an observation (*batch, observation_size) was made of: the inverse of `observe`.
+
+        Those are all that `reward` and `terminated` look at; `success` and `metrics` may need more than is observed.
+        """
 
     @abstractmethod
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
@@ -89,6 +94,25 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, readings: Readings) -> dict[str, Array]:
         """Return the numbers by which people judge the task, each (*batch,)."""
+
+    def truncated(self, readings: Readings) -> Array:
+        """Return whether to cut the episode here, as at a time limit (*batch,). Asked only if `truncates`."""
+        raise NotImplementedError
+
+    def begin_memory(self, u: Array) -> Array:
+        """Return the memory (*batch, memory_size) that an episode begins with; u as in `reset`."""
+        raise NotImplementedError
+
+    def remember(self, memory: Array, readings: Readings) -> tuple[Array, dict[str, Array]]:
+        """Return the memory (*batch, memory_size) after a step, and its readings with what the memory adds to them.
+
+        For what one state does not tell: how long something has lasted, a smoothed force. Asked at the start of an
+        episode and after every step of a task whose memory_size is not 0.
+        """
+        raise NotImplementedError
+
+    def disturb(self, data: Any, memory: Array) -> None:  # noqa: B027 (most tasks disturb nothing)
+        """Do to the simulator's data of one lane, before a step, what no action does; memory (memory_size,)."""
 
     def options(self) -> dict[str, Any]:
         """Return what was chosen about this task: `make_task(task.name, **task.options())` makes it again."""

@@ -10,10 +10,10 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from qompose.envs.render import CAMERA
 from qompose.tasks import Task
 from qompose.types import QomposeError
 
+CAMERA = "top"  # looks straight down
 FINER = 3  # drawn this many times larger, then reduced: Pillow's shapes have jagged edges
 PAPER, GRID, WALL, INK = (250, 250, 248), (232, 232, 229), (150, 150, 146), (40, 40, 46)
 # Plain integers: MuJoCo's enumeration does not compare with the entries of its arrays.
