@@ -45,7 +45,9 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.reach
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.pusher
+	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.measurements
+	$(BIN)/python -m benchmarks.testing_page
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

@@ -17,8 +17,8 @@ class Bug:
 
 
 VALUE, STEIN, QUADRATIC = "soft/value.py", "soft/stein.py", "soft/quadratic.py"
-SQL, DDPG, NAF = (f"agents/{name}.py" for name in ("naf", "ddpg", "sql"))
-TEST_SQL, TEST_DDPG, TEST_NAF = (f"tests/agents/test_{name}.py" for name in ("naf", "ddpg", "sql"))
+SQL, DDPG, NAF = (f"agents/{name}.py" for name in ("sql", "ddpg", "naf"))
+TEST_SQL, TEST_DDPG, TEST_NAF = (f"tests/agents/test_{name}.py" for name in ("sql", "ddpg", "naf"))
 TEST_VALUE, TEST_STEIN, TEST_QUADRATIC = (f"tests/soft/test_{name}.py" for name in ("value", "stein", "quadratic"))
 LOCKSTEP, ONLINE, REPLAY = "envs/lockstep.py", "training/online.py", "replay.py"
 TEST_LOCKSTEP, TEST_ONLINE, TEST_REPLAY = (

@@ -55,7 +55,7 @@ class Failures:
         self.ran = 0
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.ran += report.when == "call"
+        self.ran += report.when == "call" and not report.skipped
         if report.failed:
             self.failed.append(report.nodeid)
 
