@@ -29,7 +29,8 @@ def test_every_bug_names_tests_that_there_are():
     for bug in BUGS:
         for test in bug.tests:
             file, _, name = test.partition("::")
-            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), test
+            claim = f"def {name}(" if name else "def test_"
+            assert claim in (ROOT / file).read_text(encoding="utf-8"), test
 
 
 def test_no_two_bugs_are_alike():
