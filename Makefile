@@ -46,7 +46,9 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.sawyer_expert
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.pusher
+	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.measurements
+	$(BIN)/python -m benchmarks.testing_page
 
 yardsticks: .venv-yardsticks/.ready  ## set up Stable-Baselines3 and SBX for benchmarks.yardsticks (docs/yardsticks.md)
 	@echo "ready: $(BIN)/python -m benchmarks.yardsticks"

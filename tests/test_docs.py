@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measurements import PAGE, write_page
+from benchmarks import measurements, testing_page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
-def test_the_page_of_measurements_holds_what_the_results_hold():
-    assert PAGE.read_text(encoding="utf-8") == write_page()
+@pytest.mark.parametrize("source", [measurements, testing_page], ids=lambda source: source.PAGE.name)
+def test_a_page_of_measurements_holds_what_the_results_hold(source):
+    assert source.PAGE.read_text(encoding="utf-8") == source.write_page()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

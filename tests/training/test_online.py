@@ -7,17 +7,19 @@ import sys
 from collections import Counter
 from dataclasses import asdict, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
 from qompose.envs.lockstep import Lockstep
+from qompose.replay import init_replay
 from qompose.run import Run, name_leaves, read_metrics
 from qompose.training import online
 from qompose.training.online import Loop, Training, explore, learn, train_online
 from qompose.training.session import train
-from qompose.types import QomposeError
+from qompose.types import QomposeError, Transition
 
 GOAL = {"goals": [0]}
 
@@ -395,6 +397,47 @@ def test_figures_have_the_names_people_know(uninterrupted):
     names = {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/success_rate", "rollout/distance", "time/fps"}
     assert names | {"time/episodes"} <= lines[0].keys() and "train/critic_loss" in lines[-1].keys() - lines[0].keys()
     assert lines[-1]["time/episodes"] == expected.episodes and 1.0 <= lines[-1]["rollout/ep_len_mean"] <= 30.0
+
+
+class Dice:
+    """An agent without networks: it explores at random, its policy stands still, its state is what it was given."""
+
+    batch_size = 4
+
+    def act(self, state, observation, *, key):
+        return jax.random.uniform(key, (2,), minval=0.5, maxval=1.0)
+
+    def policy(self, state, observation, *, key):
+        return jnp.zeros(2)
+
+    def update(self, state, batch, *, key):
+        return jnp.concatenate([state[1:], jnp.stack([jnp.mean(batch.reward), jax.random.uniform(key)])[None]]), {}
+
+
+DICE = Dice()
+
+
+def test_an_evaluation_follows_the_policy_and_does_not_explore(make_walk, tiny_training):
+    loop = Loop.__new__(Loop)
+    loop.agent, loop.state, loop.options = DICE, jnp.zeros((), jnp.int32), replace(tiny_training, eval_episodes=4)
+    assert online._evaluate(loop, make_walk())["eval/mean_reward"] == 0.0  # the reward is the first action
+
+
+def test_every_lane_and_every_round_draws_its_own_actions():
+    root, observations = online.stream(0, online.EXPLORE), np.zeros((8, 2), np.float32)
+    rounds = [np.asarray(explore(DICE, jnp.zeros(()), observations, root, np.uint32(step))) for step in (8, 16)]
+    assert len(np.unique(np.concatenate(rounds))) == 2 * 8 * 2
+
+
+def test_every_update_of_every_round_draws_its_own_batch_and_key():
+    root, rewards = online.stream(0, online.LEARN), jax.random.normal(jax.random.key(0), (64,))
+    new = Transition(jnp.zeros((64, 2)), jnp.zeros((64, 2)), rewards, jnp.zeros((64, 2)), jnp.zeros(64))
+    given = []
+    for step in (8, 16):
+        state, _, _ = learn(DICE, 4, jnp.zeros((4, 2)), init_replay(64, 2, 2), new, root, np.uint32(step))
+        given.append(np.asarray(state))
+    means, draws = np.concatenate(given).T
+    assert len(np.unique(means)) == len(np.unique(draws)) == 8
 
 
 @pytest.mark.parametrize(

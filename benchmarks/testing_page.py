@@ -1,0 +1,102 @@
+"""Write docs/testing.md from results/gates.json and results/planted_bugs.json.
+
+python -m benchmarks.testing_page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bugs import BUGS
+from benchmarks.machine import RESULTS
+from benchmarks.measurements import table
+from benchmarks.planted_bugs import NO_BUG
+
+PAGE = RESULTS.parent / "docs" / "testing.md"
+HEAD = """# What the tests notice
+
+Made from the files in `results/` by `python -m benchmarks.testing_page`; a test holds it to them. `make test` runs the
+fast tests, `make test-all` also the gates and some of the planted bugs.
+
+"""
+GATES = """## Learning gates
+
+Short trainings through the whole loop (environment, replay, updates, evaluation) whose outcome is known; one that ends
+beyond the limits of clean trainings is an alarm. `sql`, `ddpg` and `naf` learn in a corridor whose exact Q, policy and
+return come from a fine grid (`benchmarks/corridor.py`): observations and actions need scaling, a time limit must not
+cut the value and an exit must. `goals` is soft Q-learning towards four goals of equal worth, all of which it must
+reach.
+
+A limit lies beyond the worst of the first {calibrating} clean runs by {margin:g} times its distance from their median.
+"""
+NAMES, ENOUGH = ("sql", "ddpg", "naf", "goals"), 100
+BUGS_HEAD = """## Planted bugs
+
+Each is put into a copy of the package; the unit tests named with it run up to their first failure, and the gates where
+those let it pass. The list is `benchmarks/bugs.py`. {caught} of the {planted} bugs that were tried are caught.
+{untried}{clean}
+"""
+
+
+def gates(result: dict[str, Any]) -> str:
+    rows, runs = [], []
+    for name, gate in result["gates"].items():
+        for figure, row in gate["figures"].items():
+            numbers = (row["least"], row["median"], row["most"], row["low"], row["high"])
+            rows.append((name, figure, *("" if number is None else f"{number:.3f}" for number in numbers)))
+        runs.append(
+            (name, gate["clean_runs"], gate["false_alarms"], gate["fresh_runs"], gate["false_alarms_in_fresh_runs"])
+        )
+    unmeasured = [name for name in NAMES if name not in result["gates"]]
+    few = [name for name, gate in result["gates"].items() if gate["clean_runs"] < ENOUGH]
+    open_points = [f"Not yet measured, and skipped by the tests: {', '.join(unmeasured)}."] if unmeasured else []
+    open_points += [f"Provisional, from fewer than {ENOUGH} clean runs: {', '.join(few)}."] if few else []
+    head = GATES.format(calibrating=result["calibrating_runs"], margin=result["margin"])
+    return "\n".join([
+        head, table(("gate", "figure", "least", "median", "most", "lowest allowed", "highest allowed"), rows), "",
+        table(("gate", "clean runs", "false alarms", "of them not used for the limits", "false alarms"), runs), "",
+        *(line + "\n" for line in open_points),
+    ])  # fmt: skip
+
+
+def planted_bugs(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["rows"]:
+        if row["bug"] != NO_BUG:
+            failed = [f"gate `{gate}`" for gate, held in row["gates_held"].items() if not held]
+            test = [f"`{row['unit_test'].removeprefix('tests/')}`"] if row["unit_test"] else []
+            rows.append((row["bug"], f"`{row['file']}`", *(test or failed or ["**nothing**"])))
+    untried = len(BUGS) - len(rows)
+    clean = [row for row in result["rows"] if row["bug"] == NO_BUG]
+    passed = " Without a bug the same tests pass." if clean and not clean[0]["caught"] else ""
+    head = BUGS_HEAD.format(
+        caught=result["caught"], planted=result["planted"], clean=passed,
+        untried=f"{untried} more of the list have not been tried yet; `--resume` goes on with them." if untried else "",
+    )  # fmt: skip
+    return head.rstrip("\n") + "\n\n" + table(("bug", "in", "caught by"), rows) + "\n"
+
+
+def write_page(results: Path = RESULTS) -> str:
+    """The page, as the files say it today."""
+    parts = [HEAD.rstrip("\n")]
+    for section in (gates, planted_bugs):
+        path = results / f"{section.__name__}.json"
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            parts += ["", section(record["result"]), f"`{record['command']}` → `results/{path.name}`"]
+        else:
+            parts += ["", f"Not yet measured: `python -m benchmarks.{section.__name__}`."]
+    return "\n".join(parts) + "\n"
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    PAGE.write_text(write_page(), encoding="utf-8")
+    print(PAGE.relative_to(RESULTS.parent))
+
+
+if __name__ == "__main__":
+    main()
