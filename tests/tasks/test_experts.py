@@ -18,7 +18,7 @@ def run(name, episodes, **options):
 
 @pytest.mark.parametrize("name", ["SawyerReach", "SawyerReachRandom", "SawyerStack", "SawyerAvoid", "SawyerStackAvoid"])
 def test_expert_solves_every_episode(name):
-    info = run(name, 4)
+    info = run(name, 2)
     assert info["success"].all()
     if name == "SawyerAvoid":
         assert not info["seated"].any() and not info["collided"].any()
@@ -26,7 +26,7 @@ def test_expert_solves_every_episode(name):
 
 def test_straight_way_to_the_goal_hits_the_tower():
     task = make_task("SawyerStackAvoid")
-    env, blind = TaskVectorEnv(task, 4), make_expert(make_task("SawyerStack"))
+    env, blind = TaskVectorEnv(task, 2), make_expert(make_task("SawyerStack"))
     observations, _ = env.reset(seed=0)
     for step in range(task.horizon):
         observations, *_, info = env.step(blind(observations, step))
