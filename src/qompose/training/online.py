@@ -290,6 +290,10 @@ def train_online(
             on_notice("no checkpoint to resume from; starting from the beginning")
         elif not loop.restore(*found[1:]):
             on_notice(f"resumed at step {loop.step}; {env.env_id} cannot restore its state, so new episodes start")
+        if found is not None and (moved := run.moved()):
+            on_notice(
+                f"resumed on another system, so the bits may differ from an uninterrupted run: {'; '.join(moved)}"
+            )
     begin, first = time.perf_counter() - loop.seconds, loop.step
     fresh = time.perf_counter()
     evaluations = _past_evaluations(run)
