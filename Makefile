@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench yardsticks lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos fuzz lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -52,6 +52,12 @@ bench: .venv/.run  ## run the benchmarks
 
 yardsticks: .venv-yardsticks/.ready  ## set up Stable-Baselines3 and SBX for benchmarks.yardsticks (docs/yardsticks.md)
 	@echo "ready: $(BIN)/python -m benchmarks.yardsticks"
+
+chaos: .venv/.run  ## kill trainings 100 times, resume them, compare every bit
+	$(BIN)/python -m benchmarks.chaos
+
+fuzz: .venv/.run  ## load a million mutated skills under an audit hook
+	$(BIN)/python -m benchmarks.fuzz
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

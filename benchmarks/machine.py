@@ -25,6 +25,16 @@ def write_results(name: str, result: dict[str, Any], *, command: str, seed: int 
     return path
 
 
+def write_section(section: str, result: dict[str, Any], *, command: str, seed: int | None = None) -> Path:
+    """Write one section of results/reliability.json and leave the others as they are."""
+    path = RESULTS / "reliability.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record[section] = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
+    record = dict(sorted(record.items(), key=lambda item: int(item[0][1:])))
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
 def best_seconds(function: Callable[[], Any], *, window: float = 0.002, windows: int = 500) -> float:
     """Seconds per call in the quietest of many short windows: what the machine does when nothing else runs on it."""
     jax.block_until_ready(function())

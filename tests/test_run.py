@@ -99,6 +99,30 @@ def test_an_empty_or_missing_directory_starts_a_run_even_with_resume(tmp_path):
         assert (tmp_path / name / "config.json").exists()
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "left", [[".system.json.new"], ["command.txt"], ["command.txt", "system.json", ".config.json.new"]]
+)
+def test_a_run_killed_while_it_starts_is_started_again(tmp_path, left, resume):
+    for name in left:
+        (tmp_path / name).write_text("{")
+    run = Run(tmp_path, CONFIG, resume=resume)
+    assert run.load() is None and run.moved() == []
+    assert store.read_json(tmp_path / "config.json") == json.loads(json.dumps(CONFIG))
+    with pytest.raises(QomposeError, match="give --resume"):
+        Run(tmp_path, CONFIG)
+
+
+def test_a_run_says_what_is_not_as_it_was_where_it_began(run):
+    assert run.moved() == []
+    system = store.read_json(run.directory / "system.json")
+    changed = {**system, "cores": 999, "commit": "another", "versions": {**system["versions"], "numpy": "1.0"}}
+    store.write_json(run.directory / "system.json", changed)
+    assert run.moved() == [f"cores 999, now {system['cores']}", f"numpy '1.0', now {np.__version__!r}"]
+    (run.directory / "system.json").unlink()
+    assert run.moved() == ["the first system is not known"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -29,7 +29,10 @@ from qompose import store
 from qompose.types import QomposeError
 
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
+BITS_DEPEND_ON = ("python", "platform", "processor", "cores", "device")  # and the versions of the packages
 CHECKPOINTS_KEPT = 2
+# All that a start may leave if it is killed before config.json, written last, says that the run has begun.
+UNBEGUN = {"command.txt", "system.json", ".system.json.new", ".config.json.new"}
 LONGEST_COMMAND = 4096  # what a skill can hold
 
 
@@ -107,18 +110,32 @@ class Run:
         path = self.directory / "config.json"
         if resume and path.exists():
             _check_same(store.read_json(path), config, self.directory)
-        elif self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+        elif self.directory.exists() and not (self.directory.is_dir() and set(os.listdir(self.directory)) <= UNBEGUN):
             advice = "give --resume to continue it, or another directory"
             if not path.exists():
                 advice = "it holds no run; give another directory"
             raise QomposeError(f"{self.directory} exists already; {advice}")
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
-            store.write_json(path, config)
             (self.directory / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
             store.write_json(self.directory / "system.json", describe_system())
+            store.write_json(path, config)
         self._events = events
         self._writer: Any = None
+
+    def moved(self) -> list[str]:
+        """What is not as it was where the run began, of all that its bits depend on: `cores 2, now 4`."""
+        try:
+            before = store.read_json(self.directory / "system.json")
+        except QomposeError:
+            return ["the first system is not known"]
+        before, now = _flatten(before), _flatten(describe_system())
+        names = sorted(name for name in now if name.startswith("versions.") or name in BITS_DEPEND_ON)
+        return [
+            f"{name.removeprefix('versions.')} {store.show(before.get(name))}, now {store.show(now[name])}"
+            for name in names
+            if before.get(name) != now[name]
+        ]
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Append figures to metrics.jsonl and to the TensorBoard events."""

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -519,26 +518,6 @@ def test_a_directory_that_cannot_be_opened_is_refused(tmp_path, name):
 def test_the_acting_path_imports_no_jax():
     code = "import sys, qompose.skill.artifact; assert not {'jax', 'equinox', 'optax', 'mujoco'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# -------------------------------------------------------------------------------------------------------- mutation
-
-
-def test_two_thousand_mutated_skills_load_or_are_refused_in_one_line(make_skill, make_ddpg, make_naf, tmp_path):
-    originals = [
-        make_skill(transitions=3).save(tmp_path / "leaf"),
-        make_skill(transitions=3, critic=SUM, sampler=CANDIDATES).save(tmp_path / "composed"),
-        make_skill(transitions=3, critic=NESTED).save(tmp_path / "nested"),
-        make_ddpg(transitions=3).save(tmp_path / "ddpg"),
-        make_naf(transitions=3, critic=QUADRATICS).save(tmp_path / "naf"),
-    ]
-    command = [sys.executable, Path(__file__).with_name("mutants.py"), "2000", "0", tmp_path / "mutant", *originals]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert result["bad"] == []
-    assert result["events"] == []  # nothing imported, run, compiled, sent or written
-    assert result["refused"] > 1000
-    assert result["loaded"] > 100
-    assert result["slowest_ms"] < 50
 
 
 # ---------------------------------------------------------------------------------------------------------- acting

@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict, replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from qompose.agents.ddpg import DDPG
+from qompose.agents.naf import NAF
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
 from qompose.run import Run, name_leaves, read_metrics
@@ -272,12 +276,25 @@ def test_metrics_that_are_not_finite_are_left_out(make_walk, tiny_agent, tiny_tr
 
 # ------------------------------------------------------------------------------------------------------------ faults
 
+
+def raise_broken_pipe(observation, reward):
+    raise BrokenPipeError("the simulator is gone")
+
+
 BROKEN = {
     "NaN in an observation": (
         lambda o, r: (np.float32([np.nan, 0]), r),
         r"^Walk-v0, lane 0, step 121: the observation",
     ),
     "infinite reward": (lambda o, r: (o, np.inf), r"^Walk-v0, lane 0, step 121: the reward is not finite: inf$"),
+    "reward that leaves float32": (lambda o, r: (o, -1e30), r"lane 0, step 121: the reward is beyond 1e\+15: -1e\+30$"),
+    "observation that leaves float32": (lambda o, r: (np.float32([1e20, 0]), r), "the observation is beyond 1e"),
+    "wrong shape": (lambda o, r: (np.zeros(3, np.float32), r), r"^Walk-v0, step 121: step failed with ValueError: "),
+    "wrong type": (lambda o, r: (o, "much"), r"^Walk-v0, step 121: step failed with "),
+    "nothing": (lambda o, r: None, r"^Walk-v0, step 121: step failed with TypeError: "),
+    "exit": (lambda o, r: sys.exit(3), r"^Walk-v0, step 121: step failed with SystemExit: 3$"),
+    "death of a server": (raise_broken_pipe, r"^Walk-v0, step 121: step failed with BrokenPipeError: "),
+    "hang": (lambda o, r: time.sleep(60), r"^Walk-v0, step 121: step failed with TimeoutError: no answer in 1 s$"),
     "exception": (lambda o, r: 1 / 0, r"^Walk-v0, step 121: step failed with ZeroDivisionError: division by zero$"),
 }
 
@@ -287,50 +304,120 @@ def test_a_broken_environment_stops_in_one_line_and_a_checkpoint_remains(
     make_walk, tiny_agent, tiny_training, tmp_path, fault, message
 ):
     env = make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=121)
+    env.patience = 1.0
     with pytest.raises(QomposeError, match=message) as caught:
         train_online(env, tiny_agent, tiny_training, run=start(tmp_path / "run", tiny_agent, tiny_training))
     assert "\n" not in str(caught.value)
     step, arrays, _ = start(tmp_path / "run", tiny_agent, tiny_training, resume=True).load()
-    assert step == 400 and all(np.isfinite(array).all() for array in arrays.values())
-    assert len(arrays["replay/rows"]) == 400
+    assert step == 480 and all(np.isfinite(array).all() for array in arrays.values())  # all that came before it
+    assert len(arrays["replay/rows"]) == 480
     # A mended environment goes on from there.
     run, notices = start(tmp_path / "run", tiny_agent, tiny_training, resume=True), []
     train_online(make_walk(), tiny_agent, tiny_training, run=run, resume=True, on_notice=notices.append)
-    assert notices == ["resumed at step 400; Walk-v0 cannot restore its state, so new episodes start"]
+    assert notices == ["resumed at step 480; Walk-v0 cannot restore its state, so new episodes start"]
 
 
+@pytest.mark.parametrize("algo", ["sql", "ddpg", "naf"])
 @pytest.mark.parametrize("fault", [fault for fault, _ in BROKEN.values()], ids=BROKEN)
-def test_nothing_of_a_broken_step_is_stored(make_walk, tiny_agent, tiny_training, fault):
-    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), tiny_agent, tiny_training)
+def test_nothing_of_a_broken_step_is_stored(make_walk, tiny_agent, tiny_training, fault, algo):
+    agent = {"sql": tiny_agent, "ddpg": DDPG(hidden=(16,)), "naf": NAF(hidden=(16,))}[algo]
+    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), agent, tiny_training)
+    loop.env.patience = 0.2
     with pytest.raises(QomposeError):
         while True:
             loop.advance()
     assert loop.step == 120 and len(loop.experience().reward) == 120 and len(loop.pending) == 0
-    assert all(np.isfinite(part).all() for part in loop.experience()) and not loop.whole
+    assert all(np.isfinite(part).all() for part in loop.experience())
+    assert loop.whole  # as the environment starts anew in any case
 
 
-def test_a_training_that_diverges_stops_in_one_line_and_is_not_saved(make_walk, tiny_agent, tiny_training, tmp_path):
-    often = replace(tiny_training, save_freq=40)
-    env = make_walk(AutoresetMode.SAME_STEP, fault=lambda o, r: (o, 3e38), fault_step=76)
+# -------------------------------------------------------------------------------------------------------- divergence
+
+POISONS = {
+    **{f"{value} as {field}": (field, value)
+       for field in Transition._fields for value in (np.nan, np.inf)},
+    "minus infinity as reward": ("reward", -np.inf),
+    "a reward whose square is infinite": ("reward", 1e30),
+    "a reward that float32 cannot tell apart": ("reward", 1e20),
+    "a critic that has blown up": ("critic", 1e25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algo", ["sql", "ddpg", "naf"])
+def test_a_round_that_diverges_gives_back_the_state_from_before_it(tiny_agent, algo):
+    small = {"hidden": (16,), "batch_size": 8}
+    agent = {"sql": tiny_agent, "ddpg": DDPG(**small), "naf": NAF(**small)}[algo]
+    rng = np.random.default_rng(0)
+    shapes = Transition((4, 2), (4, 2), (4,), (4, 2), (4,))
+    good = Transition(*(rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes))
+    good = good._replace(terminated=np.zeros(4, np.float32))
+
+    def run(new, blow=1.0):
+        state = online.init(agent, 2, 2, online.stream(0, online.INIT))
+        state = eqx.tree_at(lambda s: s.critic.network.weight_out, state, replace_fn=lambda w: w * blow)
+        before = {name: array.copy() for name, array in name_leaves(state).items()}
+        replay = online.init_replay(604, 2, 2)
+        state, replay, figures = learn(agent, 4, state, replay, new, online.stream(0, online.LEARN), np.uint32(7))
+        after = name_leaves(state)
+        same = all(np.array_equal(before[name], after[name]) for name in before)
+        return bool(figures["rejected"]), same, after
+
+    rejected, same, after = run(good)
+    assert not rejected and not same and after["updates"] == 4
+    for label, (field, value) in POISONS.items():
+        if field == "critic":
+            rejected, same, after = run(good, np.float32(value))
+        else:
+            rejected, same, after = run(good._replace(**{field: np.full_like(getattr(good, field), value)}))
+        assert rejected and same and after["updates"] == 0, label
+    assert len(POISONS) * 3 >= 40
+
+
+def spoil(monkeypatch, steps):
+    """Let rewards that no environment could give reach the updates of some rounds."""
+    real = online.learn
+
+    def spoiled(agent, updates, state, replay, new, root, step):
+        bad = new._replace(reward=np.full_like(new.reward, np.inf)) if int(step) in steps else new
+        return real(agent, updates, state, replay, bad, root, step)
+
+    monkeypatch.setattr(online, "learn", spoiled)
+
+
+def test_a_training_that_diverges_again_and_again_stops_in_one_line_with_its_last_good_state(
+    make_walk, tiny_agent, tiny_training, tmp_path, monkeypatch
+):
+    spoil(monkeypatch, range(400, 600))
+    run = start(tmp_path / "run", tiny_agent, tiny_training)
     with pytest.raises(
-        QomposeError, match=r"^(training diverged: .* not finite at step \d+; lower|.* action .* not fin)"
+        QomposeError,
+        match=r"^training diverged: train/critic_loss.* not finite or too large at step \d+, 3 times in a row, each "
+        r"taken back; lower --learning-rate or raise --temperature$",
     ):
-        train_online(env, tiny_agent, often, run=start(tmp_path / "run", tiny_agent, often))
-    step, arrays, _ = start(tmp_path / "run", tiny_agent, often, resume=True).load()
-    assert 280 <= step < 400
+        train_online(make_walk(AutoresetMode.SAME_STEP), tiny_agent, tiny_training, run=run)
+    step, arrays, facts = start(tmp_path / "run", tiny_agent, tiny_training, resume=True).load()
+    assert 400 < step < 440 and facts["rollbacks"] >= 3
     assert all(np.isfinite(array).all() for name, array in arrays.items() if name.startswith("agent/"))
 
 
-def test_figures_that_are_not_finite_are_named(make_walk, tiny_agent, tiny_training, tmp_path, monkeypatch):
+def test_rounds_that_were_taken_back_are_counted_reported_and_survived(
+    make_walk, tiny_agent, tiny_training, tmp_path, monkeypatch
+):
     real = online.learn
 
-    def diverging(agent, updates, state, replay, new, root, step):
+    def once(agent, updates, state, replay, new, root, step):
         state, replay, figures = real(agent, updates, state, replay, new, root, step)
-        return state, replay, {**figures, "critic_loss": jnp.float32(jnp.nan)} if step >= 300 else figures
+        return state, replay, figures | {"rejected": jnp.array(int(step) in (300, 304, 400))}
 
-    monkeypatch.setattr(online, "learn", diverging)
-    with pytest.raises(QomposeError, match=r"^training diverged: train/critic_loss not finite at step 400; lower "):
-        train_online(make_walk(), tiny_agent, tiny_training, run=start(tmp_path / "run", tiny_agent, tiny_training))
+    monkeypatch.setattr(online, "learn", once)
+    trained = train_online(
+        make_walk(AutoresetMode.SAME_STEP),
+        tiny_agent,
+        tiny_training,
+        run=start(tmp_path / "run", tiny_agent, tiny_training),
+    )
+    assert trained.steps == 600
+    assert [line.get("train/rollbacks") for line in read_metrics(tmp_path / "run")] == [None, 3.0, 3.0]
 
 
 # --------------------------------------------------------------------------------------------------- the loop's rules

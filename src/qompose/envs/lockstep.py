@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from qompose.envs.build import build_vector_env, check_spaces, one_line
 from qompose.envs.gym import TaskVectorEnv
+from qompose.envs.watchdog import within
 from qompose.tasks import Task
 from qompose.types import QomposeError
+
+# Foreign numbers beyond this are refused: their squares leave float32, and one of them stored spoils all updates.
+LARGEST = 1e15
+# Seconds that a foreign environment may take for one step or reset of all lanes.
+PATIENCE = 60.0
 
 
 class Step(NamedTuple):
@@ -32,9 +39,12 @@ class Step(NamedTuple):
 class Lockstep:
     """A vector environment with boxes in and out, stepped lane by lane in lock-step, actions in [-1, 1]."""
 
-    def __init__(self, env: VectorEnv, env_id: str | None = None) -> None:
-        """Wrap a vector environment; raises QomposeError if its spaces are not bounded boxes of vectors."""
-        self.env = env
+    def __init__(self, env: VectorEnv, env_id: str | None = None, *, patience: float = PATIENCE) -> None:
+        """Wrap a vector environment; raises QomposeError if its spaces are not bounded boxes of vectors.
+
+        A foreign environment that gives no answer for `patience` seconds has failed.
+        """
+        self.env, self.patience = env, patience
         self.env_id = env_id or (env.spec.id if env.spec else type(env.unwrapped).__name__)
         observation, action = check_spaces(self.env_id, env)
         self.num_envs = env.num_envs
@@ -141,11 +151,14 @@ class Lockstep:
         self.env.close()
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        # The tasks of the package answer in microseconds, and arming the alarm costs a few.
+        limit = within(self.patience) if self.task is None else contextlib.nullcontext()
         try:
-            return getattr(self.env, method)(*args, **kwargs)
+            with limit:
+                return getattr(self.env, method)(*args, **kwargs)
         except QomposeError:
             raise
-        except Exception as error:  # whatever a foreign environment does wrong, the user gets one line
+        except (Exception, SystemExit) as error:  # whatever a foreign environment does wrong, the user gets one line
             raise QomposeError(f"{self._where()}: {method} failed with {one_line(error)}") from error
 
     def _check_actions(self, actions: Any) -> np.ndarray:
@@ -209,10 +222,11 @@ class Lockstep:
 
     def _refuse_infinite(self, array: np.ndarray, what: str, mask: np.ndarray) -> None:
         largest = np.abs(array.reshape(self.num_envs, -1)).max(axis=-1)
-        finite = (largest <= np.finfo(np.float32).max) | ~mask  # written so that NaN counts as not finite
+        finite = (largest <= LARGEST) | ~mask  # written so that NaN counts as not finite
         if not finite.all():
             lane = int(np.argmin(finite))
-            raise QomposeError(f"{self._where(lane)}: the {what} is not finite: {np.asarray(array[lane]).tolist()}")
+            wrong = "not finite" if not np.isfinite(array[lane]).all() else f"beyond {LARGEST:g}"
+            raise QomposeError(f"{self._where(lane)}: the {what} is {wrong}: {np.asarray(array[lane]).tolist()}")
 
     def _where(self, lane: int | None = None) -> str:
         return f"{self.env_id}{'' if lane is None else f', lane {lane}'}, step {self._steps}"

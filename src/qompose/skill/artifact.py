@@ -28,6 +28,8 @@ MANIFEST, CARD = "manifest.json", "README.md"
 MODES = ("sample", "resample", "best")
 # Rows of one forward pass: enough to keep the cores busy, few enough to stay in the cache.
 ROWS = 16384
+# Of observations and rewards: the squares of larger ones leave float32, and one of them spoils all that learns from it.
+LARGEST_EXPERIENCE = 1e15
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -355,8 +357,8 @@ def _check_replay(replay: Transition, observation_size: int, action_size: int, t
         array = arrays[name]
         if array.dtype != np.float32 or array.shape != shape:
             raise QomposeError(f"{name}: must be float32 {list(shape)}, not {array.dtype} {list(array.shape)}")
-        if not np.isfinite([array.min(), array.max()]).all():
-            raise QomposeError(f"{name}: holds NaN or infinity; drop those transitions")
+        if not (array.min() >= -LARGEST_EXPERIENCE and array.max() <= LARGEST_EXPERIENCE):  # NaN is refused, too
+            raise QomposeError(f"{name}: holds NaN or numbers beyond {LARGEST_EXPERIENCE:g}; drop those transitions")
         array.flags.writeable = False
     if not (arrays["action"].min() >= -1.0 and arrays["action"].max() <= 1.0):
         raise QomposeError("action: must lie in [-1, 1]; rescale from the real limits")

@@ -31,6 +31,10 @@ from qompose.types import QomposeError, Transition, check_kinds
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
 INIT, EXPLORE, LEARN, EVALUATE = range(4)
 REMEMBERED_EPISODES = 20
+# ½ (Q − y)² in the network's own units: at an error of a million units float32 no longer tells one unit from two.
+LARGEST_LOSS = 1e12
+# Rounds of updates taken back before the training stops: one after the other, and in all.
+MOST_ROLLBACKS_IN_A_ROW, MOST_ROLLBACKS = 3, 20
 LARGEST_SEED = 2**32 - 1  # JAX would drop what is above, and two seeds would give the same networks
 
 
@@ -134,15 +138,26 @@ def follow(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, step
 def learn(
     agent: Any, updates: int, state: Any, replay: Replay, new: Transition, root: PRNGKeyArray, step: Array
 ) -> tuple[Any, Replay, dict[str, Array]]:
-    """Store a round of transitions, then take `updates` gradient steps; the figures are means over them."""
-    replay = replay.add(new)
+    """Store a round of transitions, then take `updates` gradient steps; the figures are means over them.
+
+    A round that diverges gives back the state from before it, and figures that say `rejected`.
+    """
+    replay, before = replay.add(new), state
 
     def body(state: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
         batch_key, update_key = jax.random.split(key)
         return agent.update(state, replay.sample(agent.batch_size, key=batch_key), key=update_key)
 
     state, figures = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(root, step), updates))
-    return state, replay, {name: jnp.mean(value) for name, value in figures.items()}
+    good = _finite((state, figures)) & (jnp.max(figures["critic_loss"]) <= LARGEST_LOSS)
+    state = jax.tree.map(lambda old, new: jnp.where(good, new, old), before, state)
+    return state, replay, {name: jnp.mean(value) for name, value in figures.items()} | {"rejected": ~good}
+
+
+def _finite(tree: Any) -> Array:
+    """Whether every real number of a tree is finite."""
+    parts = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack(parts))
 
 
 store = jax.jit(lambda replay, new: replay.add(new), donate_argnums=0)
@@ -174,14 +189,23 @@ class Loop:
         self.step = self.stored = self.episodes = self.diverged = 0
         self.skilled = self.calibrated = state is not None
         self.recent: deque[dict[str, float]] = deque(maxlen=REMEMBERED_EPISODES)
-        self.figures: dict[str, Array] = {}
+        self.figures: dict[str, Array] = {}  # of the last round of updates that was kept
+        self.latest: dict[str, Array] | None = None  # of a round that nobody has looked at yet
+        self.rollbacks = self.in_a_row = 0
         self.seconds = 0.0
         self.whole = True  # False within a round, when environment, replay and networks do not fit together
 
     def advance(self) -> None:
         """One lock-step of all lanes, and the updates that belong to it."""
+        actions = self._choose()
+        self.judge()
         self.whole = False
-        result = self.env.step(self._choose())
+        try:
+            result = self.env.step(actions)
+        except QomposeError:
+            # Nothing of this step is stored, and a foreign environment begins anew after a resumption in any case.
+            self.whole = self.env.get_state() is None
+            raise
         self.step += self.env.num_envs
         self.observations = result.current
         self.diverged += result.diverged
@@ -209,10 +233,12 @@ class Loop:
         if not self.calibrated:
             self.replay = store(self.replay, new)
             self.state = calibrate(self.agent, self.state, self.experience())
+            if not bool(_finite(self.state)):
+                raise QomposeError(f"{self.env.env_id}: what the warm-up saw is too large for float32; scale it down")
             self.calibrated = True
             return
         updates = self.env.num_envs * self.options.updates_per_step
-        self.state, self.replay, self.figures = learn(
+        self.state, self.replay, self.latest = learn(
             self.agent, updates, self.state, self.replay, new, self.learn_root, np.uint32(self.stored)
         )
 
@@ -229,21 +255,37 @@ class Loop:
         kept[min(overwritten, self.borrowed) : self.borrowed] = False
         return Transition(*(column[kept] for column in rows))
 
-    def check(self) -> dict[str, float]:
-        """The figures of the last updates; raises QomposeError if one is not finite."""
-        result = {f"train/{name}": float(value) for name, value in self.figures.items()}
-        bad = [name for name, value in result.items() if not np.isfinite(value)]
-        if bad:
+    def judge(self) -> None:
+        """Count the last round of updates if it was taken back; raises QomposeError if that happens again and again.
+
+        After `_choose`, whose actions needed the same round, looking costs no waiting.
+        """
+        if self.latest is None:
+            return
+        figures, self.latest = self.latest, None
+        if not bool(figures.pop("rejected")):
+            self.figures, self.in_a_row = figures, 0
+            return
+        self.rollbacks, self.in_a_row = self.rollbacks + 1, self.in_a_row + 1
+        if self.in_a_row >= MOST_ROLLBACKS_IN_A_ROW or self.rollbacks >= MOST_ROLLBACKS:
+            bad = [name for name, value in figures.items() if not np.isfinite(value)]
+            if not bad and float(figures["critic_loss"]) > LARGEST_LOSS:
+                bad = ["critic_loss"]
+            where = ", ".join(f"train/{name}" for name in bad) or "the networks"
+            often = f"{self.in_a_row} times in a row" if self.in_a_row > 1 else f"{self.rollbacks} times"
+            self.in_a_row = 0
             raise QomposeError(
-                f"training diverged: {', '.join(bad)} not finite at step {self.step}; "
+                f"training diverged: {where} not finite or too large at step {self.step}, {often}, each taken back; "
                 f"lower --learning-rate{' or raise --temperature' if isinstance(self.agent, SQL) else ''}"
             )
-        return result
 
     def summarise(self) -> dict[str, float]:
         """The figures of the moment, under the names people know."""
-        result = self.check()
+        self.judge()
+        result = {f"train/{name}": float(value) for name, value in self.figures.items()}
         result["time/episodes"] = float(self.episodes)
+        if self.rollbacks:
+            result["train/rollbacks"] = float(self.rollbacks)
         if self.diverged:
             result["rollout/diverged"] = float(self.diverged)
         for name in sorted(set().union(*self.recent) - {"lane"}):
@@ -259,7 +301,7 @@ class Loop:
         arrays["pending"] = self.pending
         environment = self.env.get_state()
         arrays |= {f"env/{name}": np.asarray(array) for name, array in (environment or {}).items()}
-        names = ("step", "stored", "episodes", "diverged", "calibrated", "seconds")
+        names = ("step", "stored", "episodes", "diverged", "calibrated", "seconds", "rollbacks", "in_a_row")
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
         facts |= {"recent": [dict(episode) for episode in self.recent], "environment": environment is not None}
         return arrays, facts
@@ -273,6 +315,7 @@ class Loop:
         self.step, self.stored = int(facts["step"]), int(facts["stored"])
         self.episodes, self.diverged = int(facts["episodes"]), int(facts["diverged"])
         self.calibrated, self.seconds = bool(facts["calibrated"]), float(facts.get("seconds", 0.0))
+        self.rollbacks, self.in_a_row = int(facts.get("rollbacks", 0)), int(facts.get("in_a_row", 0))
         self.recent.extend(facts["recent"])
         if facts["environment"]:
             self.observations = self.env.set_state(_under("env/", arrays))
@@ -296,7 +339,8 @@ def train_online(
     """Train an agent on an environment, from nothing or from what `start` holds.
 
     With a run directory the metrics are logged and checkpoints written; `resume` continues the latest one. Raises
-    QomposeError if the environment misbehaves or the training diverges; a checkpoint of the last good state remains.
+    QomposeError if the environment misbehaves or the training diverges again and again; a checkpoint of the last good
+    state remains.
     """
     loop = Loop(env, agent, options, start)
     if resume and run is not None:
@@ -305,6 +349,10 @@ def train_online(
             on_notice("no checkpoint to resume from; starting from the beginning")
         elif not loop.restore(*found[1:]):
             on_notice(f"resumed at step {loop.step}; {env.env_id} cannot restore its state, so new episodes start")
+        if found is not None and (moved := run.moved()):
+            on_notice(
+                f"resumed on another system, so the bits may differ from an uninterrupted run: {'; '.join(moved)}"
+            )
     begin, first = time.perf_counter() - loop.seconds, loop.step
     fresh = time.perf_counter()
     evaluations = _past_evaluations(run)
@@ -313,7 +361,12 @@ def train_online(
         return period > 0 and loop.step // period > (loop.step - env.num_envs) // period
 
     def checkpoint() -> None:
-        loop.check()
+        try:
+            loop.judge()
+        finally:
+            save()
+
+    def save() -> None:
         loop.seconds = time.perf_counter() - begin
         if run is not None and loop.whole:
             run.save(loop.step, *loop.save())
@@ -336,6 +389,9 @@ def train_online(
                     on_progress(Progress(loop.step, options.total_steps, figures))
             if every(options.save_freq) or finished:
                 checkpoint()
+    except QomposeError:
+        save()  # what came before
+        raise
     except KeyboardInterrupt:
         checkpoint()
         saved = f" (step {loop.step} is saved)" if loop.whole else ""

@@ -1,0 +1,33 @@
+"""A limit on the time that foreign code may take."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block if it takes longer: by SIGALRM, so it reaches Python code and system calls.
+
+    Code that hangs in C without coming back to Python is not reached. Does nothing outside the main thread, where there
+    is no SIGALRM, or where somebody else uses it.
+    """
+    usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if not usable or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def expire(number: int, frame: Any) -> None:
+        raise TimeoutError(f"no answer in {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
