@@ -28,7 +28,8 @@ NAMES = ("push-left", "push-bottom", "push-bottom-left")
 
 def make_tiny(patch):
     """Let a demonstration take seconds: short episodes, a warm-up and nothing after it, a small film."""
-    patch.setattr(Pusher, "horizon", HORIZON)
+    for name in ("horizon", "training_horizon"):
+        patch.setattr(Pusher, name, HORIZON)
     patch.setattr(demo, "POLL", 0.0)
     patch.setattr(demo, "Training", partial(Training, warmup_steps=STEPS - 1))
     patch.setattr(demo, "Extraction", partial(Extraction, steps=10, batch_size=8, hidden=(16,)))

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ class Settings:
     limit: int | None = None
     flag: bool = True
     layers: tuple[int, ...] = (8, 8)
-    word: "Literal['a']" = "a"
+    word: Literal["a"] = "a"
 
     def __post_init__(self):
         check_kinds(self)

@@ -498,7 +498,8 @@ class Dice:
         return jnp.zeros(2)
 
     def update(self, state, batch, *, key):
-        return jnp.concatenate([state[1:], jnp.stack([jnp.mean(batch.reward), jax.random.uniform(key)])[None]]), {}
+        state = jnp.concatenate([state[1:], jnp.stack([jnp.mean(batch.reward), jax.random.uniform(key)])[None]])
+        return state, {"critic_loss": jnp.zeros(())}
 
 
 DICE = Dice()

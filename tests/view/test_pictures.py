@@ -120,11 +120,12 @@ def test_unknown_suffix_is_refused(tmp_path, name):
 
 def test_json_of_somebody_else_is_not_overwritten(tmp_path, run):
     (tmp_path / "config.json").write_text("{}")
+    folder = run("left", [{"step": 100, "rollout/ep_rew_mean": -1.0}])
     with pytest.raises(QomposeError, match=r"config\.json exists"):
-        draw_learning_curves(tmp_path / "config.png", [run])
+        draw_learning_curves(tmp_path / "config.png", [folder])
     assert (tmp_path / "config.json").read_text() == "{}"
     for _ in range(2):  # its own it may replace
-        draw_learning_curves(tmp_path / "curves.png", [run])
+        draw_learning_curves(tmp_path / "curves.png", [folder])
 
 
 def test_vector_pictures_are_written_too(tmp_path):
