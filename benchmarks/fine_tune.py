@@ -9,6 +9,7 @@ trains for a quarter of the steps of a training from scratch. Writes results/fin
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study
 from qompose.run import read_metrics
 from qompose.shipped import load
 from qompose.store import read_json, write_json
+from qompose.training.online import Training
 from qompose.view.console import print_table
 
 SHARE = 4  # the composed skill trains for one SHARE-th of the steps
@@ -40,10 +42,11 @@ def measure(study: Study, seed: int, total_steps: int) -> None:
     """Compose, measure, train further, measure."""
     first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[CORNER])
     composed = qp.compose(first & second, options=qp.Extraction(seed=seed))
-    steps, every = total_steps // SHARE, max(total_steps // EVALUATIONS // 2, 1)
+    steps, every = total_steps // SHARE, max(total_steps // EVALUATIONS, 1)  # evaluated as the others are
     run = study.folder / "further" / f"run-s{seed}"
+    shutil.rmtree(run, ignore_errors=True)  # of an attempt that was interrupted
     skill = qp.train(
-        CORNER, start=composed, output_dir=run, resume=True, track=False, total_steps=steps, seed=seed, eval_freq=every,
+        CORNER, start=composed, output_dir=run, track=False, total_steps=steps, seed=seed, eval_freq=every,
         save_freq=0,
     )  # fmt: skip
     distances = {
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--measure", type=int, metavar="SEED", help="only measure this seed, for the parent process")
     arguments = parser.parse_args()
     study = Study(arguments.study, arguments.seeds, arguments.total_steps)
+    Training(total_steps=arguments.total_steps // SHARE)  # refuses what the last training would, before all others
     study.open()
     if arguments.measure is not None:
         measure(study, arguments.measure, arguments.total_steps)
@@ -87,7 +91,8 @@ def main() -> None:
         from_scratch = points_of(study.run_of(case))
         rows.append({**record, "scratch": from_scratch, **compare(record["points"], from_scratch)})
     ratios = [row["steps_to_level"] / row["online_steps_to_level"] for row in rows]
-    result = {"rows": rows, "median_share_of_steps": float(np.median(ratios)), "bar": 1 / SHARE}
+    made_by = study.systems_of(part for case in (*merged, *scratch) for part in case.trainings)
+    result = {"rows": rows, "trained_by": made_by, "median_share_of_steps": float(np.median(ratios)), "bar": 1 / SHARE}
     command = f"python -m benchmarks.fine_tune --seeds {arguments.seeds} --total-steps {arguments.total_steps}"
     write_results("fine_tune", result, command=command, seed=list(seeds))
     print_table(

@@ -17,8 +17,8 @@ PAGE = RESULTS.parent / "docs" / "measurements.md"
 HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
-command, seed, versions, machine and commit. `make bench` runs everything but the yardsticks (about two hours on two
-cores).
+command, seed, versions, machine and commit. `make bench` runs all of
+them but the yardsticks (hours on two cores).
 """
 
 

@@ -38,8 +38,9 @@ def test_a_setting_of_the_wrong_kind_is_refused_in_one_line(given, message):
 
 
 def test_what_is_meant_is_taken_and_made_plain():
-    settings = Settings(count=np.int64(3), rate=2, limit=None, layers=[4, 4], word="anything")
-    assert type(settings.count) is int and settings == Settings(count=3, rate=2, layers=(4, 4), word="anything")
+    settings = Settings(count=np.int64(3), rate=np.float32(0.5), limit=None, layers=[np.int64(4), 4], word="anything")
+    assert type(settings.count) is int and settings == Settings(count=3, rate=0.5, layers=(4, 4), word="anything")
+    assert type(settings.rate) is float and [type(size) for size in settings.layers] == [int, int]
     hash(settings)
 
 

@@ -32,10 +32,18 @@ def find_misfit(annotation: str, value: Any) -> str | None:
     return None if fits else words
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
 def check_kinds(settings: Any) -> None:
     """Refuse a field of a frozen dataclass that is not of the kind its annotation says; make it plain.
 
-    Lists become tuples, NumPy's integers Python's. Raises QomposeError in place of the traceback that a number of the
+    Lists become tuples, NumPy's numbers Python's. Raises QomposeError in place of the traceback that a number of the
     wrong kind would give much later.
     """
     for field in dataclasses.fields(settings):
@@ -43,10 +51,10 @@ def check_kinds(settings: Any) -> None:
         wanted = find_misfit(str(field.type), value)
         if wanted is not None:
             raise QomposeError(f"{field.name} is {repr(value)[:60]}; give {wanted}")
-        if isinstance(value, list):
-            object.__setattr__(settings, field.name, tuple(value))
-        elif isinstance(value, Integral) and not isinstance(value, int):  # NumPy's, which JSON does not know
-            object.__setattr__(settings, field.name, int(value))
+        # NumPy's numbers are none that JSON knows.
+        if isinstance(value, list | tuple):
+            value = tuple(_plain(item) for item in value)
+        object.__setattr__(settings, field.name, _plain(value))
 
 
 class Transition(NamedTuple):

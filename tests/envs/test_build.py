@@ -35,6 +35,10 @@ def test_episodes_can_be_cut_short_and_the_cut_is_no_end(env_id, horizon):
     assert (lanes.task.horizon if lanes.task else lanes.horizon) == horizon  # the length that counts is as it was
 
 
+def test_episodes_are_not_made_longer():
+    assert Lockstep.make("MultiGoal", 1, episode_steps=100).horizon == 30
+
+
 def test_lanes_that_step_themselves_are_not_cut():
     gymnasium.register("BuildOwnLanes-v0", vector_entry_point=lambda num_envs: TaskVectorEnv("MultiGoal", num_envs))
     assert build_vector_env("BuildOwnLanes-v0", 2).num_envs == 2

@@ -97,10 +97,17 @@ def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
     )
     np.testing.assert_allclose(seen.residual, expected, rtol=1e-5, atol=1e-4)
     assert not survey(pair, (0.5, 0.25), 0.2, data, QUICK).residual.any()
-    options = replace(QUICK, steps=3, residuals=True)
-    found = learn_correction(pair, (0.5, 0.25), 0.2, data, options)
-    again = learn_correction(pair, (0.5, 0.25), 0.2, data, replace(options, residuals=False), rewards=rewards)
+    twins = pair[0], replace(pair[0], name="twin")
+    data, options = pair[0].replay, replace(QUICK, steps=3, residuals=True)
+    found = learn_correction(twins, (0.5, 0.25), 0.2, data, options)
+    rewards = [data.reward, data.reward]
+    again = learn_correction(twins, (0.5, 0.25), 0.2, data, replace(options, residuals=False), rewards=rewards)
     assert np.array_equal(found.network.weight_out, again.network.weight_out)
+
+
+def test_residuals_of_tasks_that_end_elsewhere_are_refused(pair):
+    with pytest.raises(QomposeError, match="ends in other states than the others; correct without residuals"):
+        compose(pair[0] & pair[1], correct=True, correction=replace(QUICK, residuals=True), extract=False)
 
 
 def test_residuals_of_a_foreign_task_are_refused(pair):

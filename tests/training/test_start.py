@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from qompose.agents.ddpg import DDPG
+from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.nets import to_arrays
 from qompose.run import name_leaves
@@ -112,6 +113,7 @@ def test_a_run_goes_on_from_the_same_skill_only(composed, further, tiny_skills, 
     [
         (lambda skill: skill, {"algo": "ddpg"}, "starts from a skill is one of sql"),
         (lambda skill: skill, {"agent": DDPG()}, "starts from a skill is one of sql"),
+        (lambda skill: skill, {"agent": SQL(hidden=(9,))}, r"hidden is \(9,\), but the networks of skill 'right' are"),
         (lambda skill: compose(skill & replace(skill), extract=False), {}, "has no sampler of its own; compose it"),
         (lambda skill: replace(skill, control_period=0.7), {}, r"is of no use on MultiGoal: its control period: 0\.7"),
     ],
@@ -210,3 +212,21 @@ def test_experience_of_a_foreign_environment_has_no_rewards(tiny_skills, tiny_ag
     skill = session.train("Pendulum-v1", agent=tiny_agent, training=tiny_training)
     with pytest.raises(QomposeError, match="its rewards for experience of others are not known"):
         session.train("Pendulum-v1", experience=[skill], training=tiny_training)
+
+
+def test_a_training_that_borrows_is_resumed_exactly(tiny_skills, tiny_training, tmp_path):
+    # A replay that overflows: what was borrowed is half overwritten when the training is interrupted.
+    training = replace(tiny_training, replay_size=700, warmup_steps=100)
+    settings = {"experience": [tiny_skills["right"]], "training": training, "options": BOTH, "hidden": (16,)}
+    settings |= {"batch_size": 8}
+    whole = session.train("MultiGoal", output_dir=tmp_path / "whole", **settings)
+
+    def stop(progress):
+        if progress.step >= 400:
+            raise KeyboardInterrupt
+
+    with pytest.raises(QomposeError, match="interrupted at step 400"):
+        session.train("MultiGoal", output_dir=tmp_path / "cut", on_progress=stop, **settings)
+    again = session.train("MultiGoal", output_dir=tmp_path / "cut", resume=True, **settings)
+    assert np.array_equal(rows_of(again.replay), rows_of(whole.replay)) and len(whole.replay.reward) == 600
+    assert all(np.array_equal(array, whole.critic.arrays[name]) for name, array in again.critic.arrays.items())

@@ -30,7 +30,8 @@ def build_vector_env(
     options = options or {}
     name = task_named(env_id)
     if name is not None:
-        return TaskVectorEnv(make_task(name, **options), num_envs, episode_steps)
+        task = make_task(name, **options)
+        return TaskVectorEnv(task, num_envs, None if episode_steps is None else min(episode_steps, task.horizon))
     spec = _find(env_id)
     if spec.entry_point is None and episode_steps is not None:
         raise QomposeError(
@@ -44,7 +45,7 @@ def build_vector_env(
             # The checker would print what is checked here anyway, and slows down every step.
             options = {"disable_env_checker": True, **options}
             env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
-    except Exception as error:  # whatever a foreign environment does wrong, the user gets one line
+    except (Exception, SystemExit) as error:  # whatever a foreign environment does wrong, the user gets one line
         raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
     check_spaces(env_id, env)
     return env
@@ -84,7 +85,7 @@ def _find(env_id: str) -> EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a mistake in somebody's file may be of any kind
+        except (Exception, SystemExit) as error:  # a mistake in somebody's file may be of any kind
             raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
     try:
         return gymnasium.spec(name)

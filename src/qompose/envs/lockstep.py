@@ -148,7 +148,7 @@ class Lockstep:
 
     def close(self) -> None:
         """Free what the environment holds."""
-        self.env.close()
+        self._call("close")
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         # The tasks of the package answer in microseconds, and arming the alarm costs a few.

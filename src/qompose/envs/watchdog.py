@@ -24,10 +24,15 @@ def within(seconds: float) -> Iterator[None]:
     def expire(number: int, frame: Any) -> None:
         raise TimeoutError(f"no answer in {seconds:g} s")
 
-    signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        signal.signal(signal.SIGALRM, expire)
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again and again, where the block swallows it
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
     finally:
+        # Also where the alarm came in the line above: else nothing would ever be watched again.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -337,5 +337,5 @@ def _check_options(task: BrickTask) -> None:
         raise QomposeError(f"{task.name}: lead_in={task.lead_in}: give 1.0, 1.5 or 2.0 (mm)")
     if not 0.0 <= task.push <= 50.0:  # written so that NaN is refused
         raise QomposeError(f"{task.name}: push={task.push}: give 0 to 50 (N)")
-    if not 0.0 <= task.forced <= 1.0:
-        raise QomposeError(f"{task.name}: forced={task.forced}: give 0 to 1 (rad)")
+    if not (task.forced == 0.0 or 0.05 <= task.forced <= 1.0):  # nearer to the goal the brick touches everywhere
+        raise QomposeError(f"{task.name}: forced={task.forced}: give 0, or 0.05 to 1 (rad)")

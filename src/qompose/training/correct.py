@@ -297,6 +297,16 @@ def correct(batch: Survey, after: Array, temperature: float) -> Array:
     return (target - batch.residual)[:, None]
 
 
+def _rewards_of(skill: Skill, data: Transition) -> np.ndarray:
+    """The rewards (N,) of a skill's own task; raises QomposeError if it ends elsewhere: then δ is not known there."""
+    anew = relabel(task_of(skill), data)
+    if not np.array_equal(anew.terminated, data.terminated):
+        raise QomposeError(
+            f"the task of skill {skill.name!r} ends in other states than the others; correct without residuals"
+        )
+    return anew.reward
+
+
 def learn_correction(
     skills: Sequence[Skill],
     weights: Sequence[float],
@@ -316,7 +326,7 @@ def learn_correction(
     """
     check_correctable(skills)
     if options.residuals and rewards is None:
-        rewards = [relabel(task_of(skill), data).reward for skill in skills]
+        rewards = [_rewards_of(skill, data) for skill in skills]
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
     values = solve(correct, (temperature,), seen, rows, temperature, options, on_progress=on_progress)

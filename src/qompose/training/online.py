@@ -178,7 +178,7 @@ class Loop:
         self.replay = _init_replay(env, options, count)
         if earlier is not None:
             self.replay = self.replay.fill(Transition(*(column[spare:] for column in earlier)))
-            self.borrowed -= max(count - spare - self.replay.capacity, 0)
+            self.borrowed = max(self.borrowed - max(count - spare - self.replay.capacity, 0), 0)
         if state is None:
             self.state = init(agent, env.observation_size, env.action_size, stream(options.seed, INIT))
         else:

@@ -47,11 +47,11 @@ def train(
 
     `env` is a task of qompose or any Gymnasium id with boxes in and out; `options` go to the environment. `algo` is sql
     (soft Q-learning, the default), ddpg or naf; `settings` are fields of that agent or of `Training`. With `start`, a
-    skill of sql that may be composed, the training begins with its Q, its sampler and its experience, by default at its
-    temperature and discount. `experience`: skills from whose replays the training learns as well, with the rewards of
-    its own task, which must be one of qompose; the skill does not carry them on. With `output_dir` metrics, checkpoints
-    and the skill itself (in `output_dir/skill`) are written; without it the skill is only returned. Raises QomposeError
-    for whatever the caller can mend.
+    skill of sql that may be composed, the training begins with its Q, its sampler and, on a task of qompose, its
+    experience, by default at its temperature and discount. `experience`: skills from whose replays the training learns
+    as well, with the rewards of its own task, which must be one of qompose; the skill does not carry them on. With
+    `output_dir` metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is
+    only returned. Raises QomposeError for whatever the caller can mend.
     """
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
@@ -97,9 +97,11 @@ def train(
             skill.save(run.directory / SKILL, overwrite=True)
         return skill
     finally:
-        lanes.close()
-        if evaluation is not None:
-            evaluation.close()
+        try:
+            lanes.close()
+        finally:
+            if evaluation is not None:
+                evaluation.close()
 
 
 def skill_name(env: str) -> str:
@@ -114,6 +116,8 @@ def _choose(algo: str | None, agent: Agent | None, start: Skill | None) -> Agent
         if algo not in (None, SQL.algorithm) or not isinstance(agent, SQL | None):
             raise QomposeError("a training that starts from a skill is one of sql; leave algo out")
         own = agent_of(start)  # refuses skills that cannot be trained further
+        if agent is not None and agent.hidden != own.hidden:
+            raise QomposeError(f"hidden is {agent.hidden}, but the networks of skill {start.name!r} are {own.hidden}")
         return own if agent is None else agent
     if algo is not None and algo not in ALGORITHMS:
         raise QomposeError(f"algo {algo!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
