@@ -27,8 +27,9 @@ from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
 from qompose.training.online import Training, follow, train_online
 
-# A limit lies beyond the worst of the calibrating seeds by this share of its distance from the median.
-MARGIN = 1.0
+# A limit lies beyond the worst of the calibrating seeds by this share of its distance from the median. With four goals
+# it had to be more: with 1, 2 of 100 clean trainings, which had found two of the goals, were alarms.
+MARGIN, MARGIN_OF_GOALS = 1.0, 1.5
 CALIBRATING = 30
 # Where Q and the policy are compared with the exact ones: states that are often seen, and any action.
 STATES = np.linspace(-0.8, 0.6, 8)
@@ -95,6 +96,7 @@ class Gate:
     check: Callable[[Any, Training], dict[str, float]]
     below: tuple[str, ...] = ()  # figures that must not be too small
     above: tuple[str, ...] = ()  # figures that must not be too large
+    margin: float = MARGIN
 
     def run(self, seed: int) -> dict[str, float]:
         """The figures of one seed."""
@@ -125,7 +127,7 @@ GATES: dict[str, Gate] = {
     "goals": Gate(
         SQL(**SMALL, temperature=1.0, discount=0.9, **STEIN, planned_updates=GOAL_STEPS),
         _short(GOAL_STEPS), check_four_goals,
-        below=("spread over goals (bits)",), above=("failures", "distance", "lost return"),
+        below=("spread over goals (bits)",), above=("failures", "distance", "lost return"), margin=MARGIN_OF_GOALS,
     ),
 }  # fmt: skip
 
@@ -137,8 +139,8 @@ def find_limits(gate: Gate, runs: list[dict[str, float]]) -> dict[str, tuple[flo
         values = np.array([run[name] for run in runs[:CALIBRATING]])
         low, middle, high = float(values.min()), float(np.median(values)), float(values.max())
         limits[name] = (
-            low - MARGIN * (middle - low) if name in gate.below else None,
-            high + MARGIN * (high - middle) if name in gate.above else None,
+            low - gate.margin * (middle - low) if name in gate.below else None,
+            high + gate.margin * (high - middle) if name in gate.above else None,
         )
     return limits
 
@@ -198,7 +200,7 @@ def main() -> None:
             figures = "  ".join(f"{key} {value:.3f}" for key, value in runs[name][-1].items())
             print(f"{name} {seed}: {figures}  ({time.process_time() - begin:.1f} s of CPU)", flush=True)
             result = {
-                "calibrating_runs": CALIBRATING, "margin": MARGIN,
+                "calibrating_runs": CALIBRATING, "margin": {name: gate.margin for name, gate in GATES.items()},
                 "gates": {name: summarise(GATES[name], runs[name]) for name in GATES if runs[name]},
             }  # fmt: skip
             seeds = list(range(max(map(len, runs.values()))))

@@ -30,7 +30,8 @@ return come from a fine grid (`benchmarks/corridor.py`): observations and action
 cut the value and an exit must. `goals` is soft Q-learning towards four goals of equal worth, all of which it must
 reach.
 
-A limit lies beyond the worst of the first {calibrating} clean runs by {margin:g} times its distance from their median.
+A limit lies beyond the worst of the first {calibrating} clean runs by its distance from their median, times
+{margins}.
 """
 NAMES, ENOUGH = ("sql", "ddpg", "naf", "goals"), 100
 BUGS_HEAD = """## Planted bugs
@@ -54,7 +55,10 @@ def gates(result: dict[str, Any]) -> str:
     few = [name for name, gate in result["gates"].items() if gate["clean_runs"] < ENOUGH]
     open_points = [f"Not yet measured, and skipped by the tests: {', '.join(unmeasured)}."] if unmeasured else []
     open_points += [f"Provisional, from fewer than {ENOUGH} clean runs: {', '.join(few)}."] if few else []
-    head = GATES.format(calibrating=result["calibrating_runs"], margin=result["margin"])
+    head = GATES.format(
+        calibrating=result["calibrating_runs"],
+        margins=", ".join(f"{margin:g} ({name})" for name, margin in result["margin"].items()),
+    )
     return "\n".join([
         head, table(("gate", "figure", "least", "median", "most", "lowest allowed", "highest allowed"), rows), "",
         table(("gate", "clean runs", "false alarms", "of them not used for the limits", "false alarms"), runs), "",

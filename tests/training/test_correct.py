@@ -100,7 +100,7 @@ def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
     twins = pair[0], replace(pair[0], name="twin")
     data, options = pair[0].replay, replace(QUICK, steps=3, residuals=True)
     found = learn_correction(twins, (0.5, 0.25), 0.2, data, options)
-    rewards = [data.reward, data.reward]
+    rewards = 2 * [relabel(make_task("MultiGoal", **pair[0].task["options"]), data).reward]
     again = learn_correction(twins, (0.5, 0.25), 0.2, data, replace(options, residuals=False), rewards=rewards)
     assert np.array_equal(found.network.weight_out, again.network.weight_out)
 
