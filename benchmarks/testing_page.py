@@ -55,7 +55,8 @@ def gates(result: dict[str, Any]) -> str:
     few = [name for name, gate in result["gates"].items() if gate["clean_runs"] < ENOUGH]
     open_points = [f"Not yet measured, and skipped by the tests: {', '.join(unmeasured)}."] if unmeasured else []
     open_points += [f"Provisional, from fewer than {ENOUGH} clean runs: {', '.join(few)}."] if few else []
-    head = GATES.format(
+    margins = ", ".join(f"{margin:g} ({name})" for name, margin in result["margin"].items())
+    head = GATES.format(calibrating=result["calibrating_runs"], margins=margins)
         calibrating=result["calibrating_runs"],
         margins=", ".join(f"{margin:g} ({name})" for name, margin in result["margin"].items()),
     )
