@@ -57,9 +57,6 @@ def gates(result: dict[str, Any]) -> str:
     open_points += [f"Provisional, from fewer than {ENOUGH} clean runs: {', '.join(few)}."] if few else []
     margins = ", ".join(f"{margin:g} ({name})" for name, margin in result["margin"].items())
     head = GATES.format(calibrating=result["calibrating_runs"], margins=margins)
-        calibrating=result["calibrating_runs"],
-        margins=", ".join(f"{margin:g} ({name})" for name, margin in result["margin"].items()),
-    )
     return "\n".join([
         head, table(("gate", "figure", "least", "median", "most", "lowest allowed", "highest allowed"), rows), "",
         table(("gate", "clean runs", "false alarms", "of them not used for the limits", "false alarms"), runs), "",
