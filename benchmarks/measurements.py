@@ -210,11 +210,12 @@ def write_page(results: Path = RESULTS) -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    PAGE.write_text(write_page(), encoding="utf-8")
-    print(PAGE.relative_to(RESULTS.parent))
+def publish(description: str | None, page: Path, text: str) -> None:
+    """The whole of a command that writes a page and takes no options."""
+    argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    page.write_text(text, encoding="utf-8")
+    print(page.relative_to(RESULTS.parent))
 
 
 if __name__ == "__main__":
-    main()
+    publish(__doc__, PAGE, write_page())

@@ -5,14 +5,13 @@ python -m benchmarks.testing_page
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bugs import BUGS
 from benchmarks.machine import RESULTS
-from benchmarks.measurements import table
+from benchmarks.measurements import publish, table
 from benchmarks.planted_bugs import NO_BUG
 
 PAGE = RESULTS.parent / "docs" / "testing.md"
@@ -94,11 +93,5 @@ def write_page(results: Path = RESULTS) -> str:
     return "\n".join(parts) + "\n"
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    PAGE.write_text(write_page(), encoding="utf-8")
-    print(PAGE.relative_to(RESULTS.parent))
-
-
 if __name__ == "__main__":
-    main()
+    publish(__doc__, PAGE, write_page())

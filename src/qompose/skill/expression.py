@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -249,25 +249,6 @@ def prefer(high: Any, low: Any, *, slack: Any, width: Any = None, strength: Any 
     strength = PRICE * _positive(width, "width") if strength is None else strength
     numbers = {"slack": slack, "width": width, "strength": strength}
     return Prefer(high, low, **{name: _positive(number, name) for name, number in numbers.items()})
-
-
-def substitute(expression: Expression, skills: Mapping[Any, Expression]) -> Expression:
-    """The same expression of other skills; those that are not in the mapping stay.
-
-    >>> substitute(2 * Leaf("a") & Leaf("b"), {})
-    2*a & b
-    >>> a, b = Leaf("a"), Leaf("b")
-    >>> substitute(prefer(a, a | b, slack=1), {a: Leaf("c")})
-    prefer(c, c | b, slack=1, width=0.25, strength=2.5)
-    """
-    if isinstance(expression, Scaled):
-        return Scaled(expression.weight, substitute(expression.of, skills))
-    if isinstance(expression, _Joined | Weighted):
-        return type(expression)(tuple((weight, substitute(term, skills)) for weight, term in expression.terms))
-    if isinstance(expression, Prefer):
-        high, low = (substitute(member, skills) for member in (expression.high, expression.low))
-        return replace(expression, high=high, low=low)
-    return skills.get(expression, expression)
 
 
 def _positive(number: Any, name: str) -> float:

@@ -138,9 +138,9 @@ def survey(
     values, kappa, error, actions, log_weight = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
     discount = np.asarray(skills[0].discount * (1.0 - data.terminated), np.float32)
     residual = np.zeros(count, np.float32)
-    for index, (skill, weight) in enumerate(zip(skills, weights, strict=True)):
-        if rewards is not None:
-            residual += weight * (rewards[index] + discount * values[:, index] - skill.q(data.observation, data.action))
+    for index, reward in enumerate(rewards or ()):
+        q = skills[index].q(data.observation, data.action)
+        residual += weights[index] * (reward + discount * values[:, index] - q)
     return Survey(
         data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight,
         residual,
