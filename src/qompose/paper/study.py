@@ -49,18 +49,38 @@ class Case:
     task: str
     seed: int
     merged: bool = False
+    informed: bool = False
+    """Bottom was trained with the experience of the other three lines; of a merged corner: with such a bottom."""
 
     @property
     def name(self) -> str:
         """A word for files and people."""
-        return f"{self.algorithm}-{skill_name(self.task)}{'-merged' if self.merged else ''}-s{self.seed}"
+        marks = f"{'-merged' if self.merged else ''}{'-informed' if self.informed else ''}"
+        return f"{self.algorithm}-{skill_name(self.task)}{marks}-s{self.seed}"
 
     @property
     def trainings(self) -> tuple[Case, ...]:
-        """What has to be trained for it."""
+        """What has to be trained for it, what is needed first in front."""
+        if self.merged:
+            first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+            second = dataclasses.replace(second, informed=self.informed)
+            return tuple(dict.fromkeys((first, *second.trainings)))
+        return (*self.lenders, self)
+
+    @property
+    def parts(self) -> tuple[Case, ...]:
+        """The trained skills that it consists of."""
         if not self.merged:
             return (self,)
-        return tuple(Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+        first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+        return first, dataclasses.replace(second, informed=self.informed)
+
+    @property
+    def lenders(self) -> tuple[Case, ...]:
+        """Whose experience it was trained with."""
+        if self.merged or not self.informed:
+            return ()
+        return tuple(Case(self.algorithm, task, self.seed) for task in CONSTITUENTS if task != self.task)
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,10 @@ class Study:
             *("--total-steps", str(self.total_steps), "--eval-freq", str(max(self.total_steps // EVALUATIONS, 1))),
             *("--track", "none", "--progress", "none", "--output-dir", str(run)),
         )
-        return Job(case.name, command, run / SKILL / "manifest.json", run=run, total_steps=self.total_steps)
+        if case.lenders:
+            command += ("--experience", *(str(self.run_of(lender)) for lender in case.lenders))
+        needs = tuple(self.run_of(lender) / SKILL / "manifest.json" for lender in case.lenders)
+        return Job(case.name, command, run / SKILL / "manifest.json", needs, run=run, total_steps=self.total_steps)
 
     def measuring_job(self, case: Case) -> Job:
         """Run the episodes of a case; a merged one is composed first."""
@@ -150,7 +173,7 @@ class Study:
 
 def load_case(study: Study, case: Case) -> Skill:
     """The skill of a case whose trainings are done; a merged one is composed here."""
-    skills = [load(study.run_of(training)) for training in case.trainings]
+    skills = [load(study.run_of(part)) for part in case.parts]
     if not case.merged:
         return skills[0]
     first, second = skills
