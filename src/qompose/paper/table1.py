@@ -65,10 +65,8 @@ def print_report(result: dict[str, Any]) -> None:
             )
             for row in rows
         ])  # fmt: skip
-    print(
-        "± over the episodes of a seed, and over the means of the seeds; informed: bottom was trained with the "
-        "experience of the other lines as well"
-    )
+    print("± over the episodes of a seed, and over the means of the seeds")
+    print("informed: a bottom trained with the others' experience too, or merged with it")
 
 
 def _rows() -> list[tuple[str, bool, bool]]:
@@ -102,7 +100,7 @@ def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
 def _label(row: dict[str, Any]) -> str:
     where = skill_name(row["task"]).removeprefix("push-")
     if row["informed"]:
-        return "  … merged, informed" if row["merged"] else f"{where}, informed"
+        return "  … informed"
     return "  … merged" if row["merged"] else where
 
 
