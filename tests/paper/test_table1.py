@@ -63,15 +63,13 @@ def test_the_table_stands_beside_the_papers_figures_on_80_columns(done, capsys, 
     assert main(command(done)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:-2])) <= 80  # the last two are paths
-    assert not any("…" in line.replace("… merged", "").replace("… informed", "") for line in lines)  # nothing is cut off
+    whole = [line.replace("… merged", "").replace("… informed", "") for line in lines]
+    assert not any("…" in line for line in whole)  # nothing is cut off
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert cells[0] == ["left", "0.400 ± 0.082 ± 0.100", "0.400", "-0.50, -0.50", "0.13 ± 0.06"]
     assert [cell[0] for cell in cells] == [
         *("left", "middle", "right", "bottom", "… informed"),
-        *(
-            name for corner in ("left", "middle", "right")
-            for name in (f"bottom-{corner}", "… merged", "… informed")
-        ),
+        *(name for corner in ("left", "middle", "right") for name in (f"bottom-{corner}", "… merged", "… informed")),
     ] * 3
     assert cells[-1][-1] == "0.43 ± 0.21"
     assert lines[-2:] == [str(done.folder / name) for name in ("table1_distances.png", "table1.json")]
