@@ -36,7 +36,8 @@ CORNERS = {
     "PushBottomRight": ("PushRight", "PushBottom"),
 }
 EPISODES = 100
-FIGURES = ("distance", "puck_x", "puck_y")  # of every episode, in metres
+# Of every episode, as far as the task has them: metres, or 1 for yes.
+FIGURES = ("distance", "puck_x", "puck_y", "success", "collided")
 EVALUATIONS = 30  # in the course of a training
 SETTINGS = "study.json"
 
@@ -91,6 +92,8 @@ class Study:
     seeds: int
     total_steps: int
     workers: int | None = None
+    settings: tuple[str, ...] = ()
+    """Further flags of every training."""
 
     def open(self) -> None:
         """Make the folder, or go on with it.
@@ -102,6 +105,7 @@ class Study:
         Training(total_steps=self.total_steps)  # refuses what the trainings would
         choose_cores(self.workers)  # refuses too many
         settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
+        settings |= {"settings": list(self.settings)} if self.settings else {}
         path = self.folder / SETTINGS
         if path.exists():
             with store.naming(str(self.folder)):
@@ -129,6 +133,7 @@ class Study:
             *("qompose", "train", "--env", case.task, "--algo", case.algorithm, "--seed", str(case.seed), "--resume"),
             *("--total-steps", str(self.total_steps), "--eval-freq", str(max(self.total_steps // EVALUATIONS, 1))),
             *("--track", "none", "--progress", "none", "--output-dir", str(run)),
+            *self.settings,
         )
         if case.lenders:
             command += ("--experience", *(str(self.run_of(lender)) for lender in case.lenders))
@@ -193,7 +198,8 @@ def measure(study: Study, case: Case) -> None:
         record |= {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
     for mode in modes:
         result = evaluate(skill, case.task, EPISODES, mode=mode, seed=1000 + case.seed)
-        record[mode] = {name: result.values(name).round(5).tolist() for name in FIGURES}
+        known = [name for name in FIGURES if name in result.episodes[0]]
+        record[mode] = {name: result.values(name).round(5).tolist() for name in known}
     path = study.episodes_of(case)
     path.parent.mkdir(exist_ok=True)
     store.write_json(path, record)
