@@ -195,7 +195,8 @@ def table1(result: dict[str, Any]) -> str:
 
     rows = [
         (
-            row["task"], name_of(row), row["algorithm"], row["mode"], f"{row['mean']:.3f} ± {row['std_over_episodes']:.3f}",
+            row["task"], name_of(row), row["algorithm"], row["mode"],
+            f"{row['mean']:.3f} ± {row['std_over_episodes']:.3f}",
             " ".join(f"{mean:.3f}" for mean in row["seeds"]), " ".join(f"{median:.3f}" for median in row["medians"]),
             f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}", "yes" if row["mean"] <= row["paper"][0] else "**no**",
         )
@@ -214,9 +215,10 @@ def table1(result: dict[str, Any]) -> str:
     )
     return f"""## Table I
 
-Final distance of the puck to its goal (m), {result["episodes"]} episodes of each of {seeds} seed(s). `merged`: composed from the
-two lines without an environment. `informed`: bottom was trained with the experience of the other lines as well, or the corner was
-merged with such a bottom; the paper has no such rows, they stand beside its figure for the same task.
+Final distance of the puck to its goal (m), {result["episodes"]} episodes of each of {seeds} seed(s). `merged`: composed
+from the two lines without an environment. `informed`: bottom was trained with the experience of the other lines as
+well, or the corner was merged with such a bottom; the paper has no such rows, they stand beside its figure for the
+same task.
 
 {table(header, rows)}
 
@@ -239,8 +241,8 @@ def fig2(result: dict[str, Any]) -> str:
     )
     return f"""## Fig. 2: interpolation or averaging
 
-Standard deviation of the puck's end (m) along the coordinate that a line leaves free, where the composed policy ends on average, and
-where averaging the two lines' ends would lead.
+Standard deviation of the puck's end (m) along the coordinate that a line leaves free, where the composed policy ends
+on average, and where averaging the two lines' ends would lead.
 
 {table(header, rows)}
 
@@ -268,8 +270,8 @@ def fig3(result: dict[str, Any]) -> str:
     )
     return f"""## Fig. 3: gradient steps to a policy for the corner
 
-Distances in m, mean of {result["episodes"]} episodes. The level is what both the curve and online SQL reach at their end; the ratio is online
-SQL's gradient steps to it over those of the curve.
+Distances in m, mean of {result["episodes"]} episodes. The level is what both the curve and online SQL reach at their
+end; the ratio is online SQL's gradient steps to it over those of the curve.
 
 {table(header, rows)}
 
@@ -292,8 +294,9 @@ def fig4(result: dict[str, Any]) -> str:
     header = ("task", "algorithm", "each seed's mean", "medians", "90 % within", "steps to 20 mm", "`best`, each seed")
     return f"""## Fig. 4: Sawyer reaches
 
-Final distance of the hand to its target (mm), {result["episodes"]} episodes of each seed after 12 000 steps (one target) or 18 000 (a target of its
-own in each episode), and the steps, 20 to a second of robot time, to the first evaluation with a mean of 20 mm or less.
+Final distance of the hand to its target (mm), {result["episodes"]} episodes of each seed after 12 000 steps (one
+target) or 18 000 (a target of its own in each episode), and the steps, 20 to a second of robot time, to the first
+evaluation with a mean of 20 mm or less.
 
 {table(header, rows)}
 
