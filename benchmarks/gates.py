@@ -112,10 +112,7 @@ def _short(steps: int, **options: Any) -> Training:
 
 STEPS, GOAL_STEPS = 1600, 3200
 SMALL: dict[str, Any] = {"hidden": (32, 32), "batch_size": 32, "learning_rate": 5e-3, "target_rate": 0.02}
-STEIN: dict[str, Any] = {
-    "sampler_learning_rate": 3e-3, "value_particles": 16, "fit_particles": 8, "fixed_particles": 8,
-    "updated_particles": 8,
-}  # fmt: skip
+STEIN: dict[str, Any] = {"sampler_learning_rate": 3e-3, "fixed_particles": 8, "updated_particles": 8}
 IN_THE_CORRIDOR: dict[str, Any] = {
     "training": _short(STEPS), "check": check_corridor, "below": ("bias of Q",),
     "above": ("error of Q", "bias of Q", "distance of the policy", "lost return"),

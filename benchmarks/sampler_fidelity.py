@@ -2,8 +2,8 @@
 
     python -m benchmarks.sampler_fidelity [--quick] [--seed 0]
 
-Only the sampler is trained (SQL.improve_policy, with the particles of an extraction, temperature 1). Every sample is an
-action of its own. Writes results/sampler_fidelity.json and .png.
+Only the sampler is trained (SQL.improve_policy, default hyperparameters, temperature 1). Every sample is an action of
+its own. Writes results/sampler_fidelity.json and .png.
 
 Bars: raw total variation ≤ 0.06 on the overlapping modes; resampled ≤ 0.05 and mode masses within 5 points everywhere.
 The floor is what exact samples of the same number would show.
@@ -35,7 +35,6 @@ CANDIDATES = 256
 PARTICLES = 64
 SMOOTHING = 0.3
 OBSERVATION = jnp.zeros(1)
-AGENT = SQL(temperature=1.0, fixed_particles=8, updated_particles=8)
 RAW_BAR, RESAMPLED_BAR, MASS_BAR = 0.06, 0.05, 0.05
 
 
@@ -96,7 +95,7 @@ def measure(target: Target, updates: int, samples: int, seed: int) -> tuple[dict
     exact = solve(target)
     reference, other = exact.draw(generator, samples), exact.draw(generator, samples)
     begin = time.perf_counter()
-    sampler = train_sampler(target, AGENT, updates, key=train_key)
+    sampler = train_sampler(target, SQL(temperature=1.0), updates, key=train_key)
     raw = np.asarray(draw_raw(sampler, raw_key, samples))
     seconds = time.perf_counter() - begin
     parts = [draw_resampled(target, sampler, key, 500) for key in jax.random.split(act_key, -(-samples // 500))]
@@ -169,8 +168,8 @@ def main() -> None:
             print(f"{'met   ' if met else 'MISSED'} {bar}")
         settings = {
             "updates": updates, "samples": samples, "candidates": CANDIDATES, "particles": PARTICLES,
-            "smoothing": SMOOTHING, "fixed_particles": AGENT.fixed_particles,
-            "updated_particles": AGENT.updated_particles,
+            "smoothing": SMOOTHING, "fixed_particles": SQL().fixed_particles,
+            "updated_particles": SQL().updated_particles,
         }  # fmt: skip
         result = {"bars": bars, "settings": settings, "rows": rows}
         command = f"python -m benchmarks.sampler_fidelity --seed {arguments.seed}"

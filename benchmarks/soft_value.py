@@ -21,8 +21,9 @@ import jax
 import numpy as np
 
 from benchmarks.machine import write_results
-from benchmarks.sampler_fidelity import AGENT, draw_raw, train_sampler
+from benchmarks.sampler_fidelity import draw_raw, train_sampler
 from benchmarks.targets import TARGETS, Mixture, Target, solve
+from qompose.agents.sql import SQL
 from qompose.soft.value import effective_sample_size, mixture_proposal, soft_value
 from qompose.view.console import print_table
 
@@ -59,8 +60,8 @@ def exact_draw(target: Target) -> Draw:
 
 
 def trained_draw(target: Target, updates: int, seed: int) -> Draw:
-    """Draws of a sampler that was trained on this Q with the particles of an extraction, before squashing."""
-    sampler = train_sampler(target, AGENT, updates, key=jax.random.key(seed))
+    """Draws of a sampler that was trained on this Q with default hyperparameters, before squashing."""
+    sampler = train_sampler(target, SQL(temperature=1.0), updates, key=jax.random.key(seed))
 
     def draw(generator: np.random.Generator, n: int) -> np.ndarray:
         actions = np.asarray(draw_raw(sampler, jax.random.key(int(generator.integers(2**31))), n), np.float64)

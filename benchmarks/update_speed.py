@@ -39,7 +39,6 @@ BATCHES = (64, 128)
 UPDATES = 8  # in one compiled call, as in a round of the training loop
 ROWS = 10_000
 LANES = 8
-PARTICLES = {"value_particles": 16, "fit_particles": 8, "fixed_particles": 8, "updated_particles": 8}
 
 
 def perceptron_flops(agent: SQL, batch: int, particles: int, out: int) -> float:
@@ -113,7 +112,7 @@ def measure_updates(seed: int, quick: bool) -> dict[str, Any]:
     rates = matrix_rates()
     rows = []
     for batch in BATCHES:
-        agent = SQL(batch_size=batch, **PARTICLES)
+        agent = SQL(batch_size=batch)
         flops = needed_flops(agent, batch)
         seconds, state = seconds_per_update(agent, seed, 3 if quick else 60)
         parts = seconds_of_parts(agent, state, seed, 10 if quick else 300)

@@ -68,13 +68,13 @@ class SQL:
     """Updates between hard copies, if `target_rate` is None."""
     proposal: Literal["mixture", "uniform"] = "mixture"
     """Where the particles of the soft value come from."""
-    value_particles: int = 8
+    value_particles: int = 16
     """Particles of the soft value."""
-    fit_particles: int = 4
+    fit_particles: int = 8
     """Sampler particles that shape the mixture proposal; never weighted themselves."""
-    fixed_particles: int = 4
+    fixed_particles: int = 8
     """Stein particles that exert forces."""
-    updated_particles: int = 4
+    updated_particles: int = 8
     """Stein particles that are moved."""
 
     def __post_init__(self) -> None:

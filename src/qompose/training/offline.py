@@ -38,10 +38,6 @@ from qompose.types import QomposeError, check_kinds
 CHUNK = 100
 
 
-# Of the Stein step, twice as many as in a training by default: a few seconds buy the last of the policy's shape.
-PARTICLES = 8
-
-
 @dataclass(frozen=True)
 class Extraction:
     """How a policy is extracted from a composed Q."""
@@ -187,10 +183,7 @@ def _extracting_agent(skill: Skill, temperature: float | None, options: Extracti
     }  # fmt: skip
     if temperature is None:
         return DDPG(actor_learning_rate=options.learning_rate, **shared)
-    return SQL(
-        temperature=temperature, sampler_learning_rate=options.learning_rate, fixed_particles=PARTICLES,
-        updated_particles=PARTICLES, **shared,
-    )  # fmt: skip
+    return SQL(temperature=temperature, sampler_learning_rate=options.learning_rate, **shared)
 
 
 def extract_policy(
