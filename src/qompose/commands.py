@@ -388,7 +388,7 @@ def demo(
 
 
 def reproduce(
-    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4"]],
+    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6"]],
     seeds: int = 3,
     total_steps: int | None = None,
     workers: int | None = None,
@@ -403,15 +403,16 @@ def reproduce(
         total_steps: Environment steps of each training: 60 000 unless given; of fig4 12 000, and half as many more
             for random targets.
         workers: Trainings side by side, one core each; as many as there are cores unless given.
-        output_dir: Where everything goes: reproduce, or reproduce-sawyer, unless given. What is finished there is
-            kept, also what another table or figure made.
+        output_dir: Where everything goes: reproduce, reproduce-reach or reproduce-stack unless given. What is finished
+            there is kept, also what another table or figure made.
         json: Print the answer as JSON.
     """
-    from qompose.paper import fig2, fig3, fig4, table1
+    from qompose.paper import fig2, fig3, fig4, fig5, fig6, table1
     from qompose.paper.study import Study
 
-    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4}[what]
-    folder, steps = ("reproduce-sawyer", 12_000) if what == "fig4" else ("reproduce", 60_000)
+    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5, "fig6": fig6}[what]
+    others = {"fig4": ("reproduce-reach", 12_000), "fig5": ("reproduce-stack", 60_000)}
+    folder, steps = others.get("fig5" if what == "fig6" else what, ("reproduce", 60_000))
     study = Study(output_dir or Path(folder), seeds, steps if total_steps is None else total_steps, workers)
     result = chosen.reproduce(study)
     if json:
