@@ -1,6 +1,7 @@
 """The run directory: what was asked for, what happened, and the last good state.
 
-    config.json   command.txt   system.json   metrics.jsonl   events.out.tfevents.*   checkpoints/<step>/   last
+    config.json   command.txt   system.json   transitions.log   metrics.jsonl   events.out.tfevents.*
+    checkpoints/<step>/   last
 
 A checkpoint appears whole or not at all, and the one before it is removed only after the new one is on the disk.
 """
@@ -178,8 +179,7 @@ class Run:
     def load(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
         """The latest checkpoint that can be read whole: (step, arrays, facts), or None if none was ever written.
 
-        Figures logged after it are taken out of metrics.jsonl: the resumed run will write them again. Raises
-        QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
+        Raises QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
         """
         for step in reversed(self._steps()):
             folder = self.directory / "checkpoints" / f"{step:09d}"
@@ -192,11 +192,9 @@ class Run:
                 )
             except (QomposeError, OSError, AttributeError, KeyError, TypeError, ValueError):
                 continue
-            self._forget_after(step)
             return step, arrays, facts
         if self._steps():
             raise QomposeError(f"{self.directory}: no checkpoint can be read; start a new run in another directory")
-        self._forget_after(-1)
         return None
 
     def _steps(self) -> list[int]:
@@ -205,7 +203,8 @@ class Run:
             int(entry.name) for entry in folder.glob("[0-9]*") if re.fullmatch(r"\d{9,}", entry.name, re.ASCII)
         )
 
-    def _forget_after(self, step: int) -> None:
+    def forget_after(self, step: int) -> None:
+        """Take figures of later steps out of metrics.jsonl: the run goes on from this one, and writes them again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= step]
         temporary = self.directory / "metrics.jsonl.new"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
