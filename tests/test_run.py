@@ -284,6 +284,18 @@ def test_a_crash_anywhere_in_a_save_leaves_a_whole_checkpoint(tmp_path):
     assert call > 8  # the save does take several such calls
 
 
+@pytest.mark.parametrize("dtype", ["<f,4", "(,f4", "f4" * 20, "O", None])
+def test_a_checkpoint_with_a_damaged_dtype_gives_way_to_the_one_before_it(run, dtype):
+    for step in (100, 200):
+        run.save(step, arrays_at(step), FACTS)
+    path = run.directory / "checkpoints" / "000000200" / "state.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["arrays"].values():
+        entry[0] = dtype
+    path.write_text(json.dumps(manifest))
+    assert run.load()[0] == 100
+
+
 def test_figures_after_the_checkpoint_are_dropped_on_resuming(run):
     for step in (50, 100, 150):
         run.log(step, {"x": float(step)})

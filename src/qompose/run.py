@@ -32,6 +32,7 @@ from qompose.types import QomposeError
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
 BITS_DEPEND_ON = ("python", "platform", "processor", "cores", "device")  # and the versions of the packages
 CHECKPOINTS_KEPT = 2
+DTYPES = {dtype.str: dtype for dtype in store.DTYPES.values()}
 # All that a start may leave if it is killed before config.json, written last, says that the run has begun.
 UNBEGUN = {"command.txt", "system.json", ".system.json.new", ".config.json.new"}
 LONGEST_COMMAND = 4096  # what a skill can hold
@@ -186,7 +187,8 @@ class Run:
             try:
                 manifest = store.read_json(folder / "state.json")
                 facts = dict(manifest["facts"])
-                expected = {name: (dtype, tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
+                # Looked up: NumPy evaluates what stands in the name of a dtype.
+                expected = {name: (DTYPES[dtype], tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
                 arrays = store.read_arrays(
                     folder / "state.safetensors", expected, sha256=manifest["sha256"], finite=False
                 )
