@@ -332,6 +332,33 @@ def plot(runs: Paths, output: Path = Path("curves.png"), json: Switch = False) -
     return None
 
 
+def log(
+    action: tyro.conf.Positional[Literal["verify", "replay"]], run: tyro.conf.Positional[Path], json: Switch = False
+) -> dict[str, Any] | None:
+    """Check the log of a run, or rebuild its networks from it, without an environment, and compare every bit.
+
+    Args:
+        action: Check the log's records and its schedule of updates, or train on it once more.
+        run: Directory of a run.
+        json: Print the answer as JSON.
+    """
+    from qompose.training.rebuild import replay_log, verify_log
+
+    if action == "verify":
+        answer = verify_log(run)
+    else:
+        with bars() as shown:
+            answer = replay_log(run, on_progress=lambda done, total: shown.update("replaying", done, total))
+    if json:
+        return answer
+    torn = f"; {answer['torn_bytes']} bytes behind them are torn" if answer["torn_bytes"] else ""
+    print(f"{answer['transitions']} transitions of {answer['steps']} steps, {answer['updates']} updates{torn}")
+    if answer.get("checkpoint") is not None:
+        skill = " and of the skill" if answer["skill"] else ""
+        print(f"the networks are those of checkpoint {answer['checkpoint']}{skill}, bit for bit")
+    return None
+
+
 def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switch = False) -> dict[str, Any] | None:
     """List the tasks, the shipped skills and the skills in some folders.
 
