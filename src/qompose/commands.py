@@ -386,7 +386,7 @@ def demo(
 
 
 def reproduce(
-    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3"]],
+    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "composition"]],
     seeds: int = 3,
     total_steps: int = 60_000,
     workers: int | None = None,
@@ -396,17 +396,17 @@ def reproduce(
     """Make a table or figure of the paper again. The same command goes on after an interruption.
 
     Args:
-        what: Table I, Fig. 2 or Fig. 3 of the paper.
+        what: Table I, Fig. 2 or Fig. 3 of the paper; or composition, what each operator loses on finite problems.
         seeds: How many seeds: 0, 1, 2, ...
         total_steps: Environment steps of each training.
         workers: Trainings side by side, one core each; as many as there are cores unless given.
         output_dir: Where everything goes. What is finished there is kept, also what another table or figure made.
         json: Print the answer as JSON.
     """
-    from qompose.paper import fig2, fig3, table1
+    from qompose.paper import composition, fig2, fig3, table1
     from qompose.paper.study import Study
 
-    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3}[what]
+    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3, "composition": composition}[what]
     result = chosen.reproduce(Study(output_dir, seeds, total_steps, workers))
     if json:
         return result
