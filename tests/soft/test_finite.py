@@ -487,13 +487,13 @@ def test_the_best_of_the_skills_own_policies_is_a_lower_bound_for_any_weights_an
         reward = rng.normal(size=(skills, states, actions)) * 3.0
         temperatures, alpha = rng.uniform(0.1, 2.0, skills), float(rng.uniform(0.1, 2.0))
         weights = rng.normal(size=skills) if trial % 2 else np.eye(skills)[0]
-        policies = finite.boltzmann(finite.optimal_q(reward, kernel[None], temperatures), temperatures)
+        policies = boltzmann(optimal_q(reward, kernel[None], temperatures), temperatures)
         if not trial % 2:
             alpha = temperatures[0]
-        composed = finite.combine(weights, reward)
-        best = finite.evaluate(composed, kernel[None], policies, np.full(skills, alpha)).max(axis=0)
-        worth = finite.evaluate(composed, kernel, finite.boltzmann(best, alpha), alpha)
-        optimal = finite.optimal_q(composed, kernel, alpha)
+        composed = combine(weights, reward)
+        best = evaluate(composed, kernel[None], policies, np.full(skills, alpha)).max(axis=0)
+        worth = evaluate(composed, kernel, boltzmann(best, alpha), alpha)
+        optimal = optimal_q(composed, kernel, alpha)
         slack = 1e-10 * (1.0 + np.abs(optimal).max())
         assert np.all(best <= worth + slack) and np.all(worth <= optimal + slack)
         exact += not trial % 2 and np.allclose(best, optimal, atol=slack)
