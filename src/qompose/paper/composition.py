@@ -158,7 +158,7 @@ def print_report(result: dict[str, Any]) -> None:
         for skills in SKILLS:
             for name in OPERATORS:
                 cells = [row["loss"] for row in rows if (row["skills"], row["operator"]) == (skills, name)]
-                table.append((f"{name}, {skills}", *(f"{cell['mean']:.3f} ± {cell['half']:.3f}" for cell in cells)))
+                table.append((f"{name}, {skills}", *(f"{abs(cell['mean']):.3f}" for cell in cells)))
         title = f"{family}: share of the soft value that is lost, {result['problems']} problems, by temperature"
         print_table(title, ("operator, skills", *map(str, TEMPERATURES)), table)
-    print("± half of the 95 % interval of the mean over problems; success is in the file")
+    print("means over problems; their 95 % intervals and the successes are in the file")
