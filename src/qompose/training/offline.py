@@ -101,7 +101,8 @@ def compose(
         linear_form(expression)
         check_correctable(skills)
     gpis = gpis_of(expression)
-    for skill in dict.fromkeys(leaf for node in gpis for leaf in node.leaves):
+    followers: list[Any] = [leaf for node in gpis for leaf in node.leaves]
+    for skill in followers:
         if skill.replay is None:
             raise QomposeError(f"skill {skill.name!r} carries no replay, and gpi learns from it; save it with one")
         task_of(skill)  # refuses what has no rewards
