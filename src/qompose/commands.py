@@ -20,7 +20,8 @@ import tyro
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import from_weights, title_of
+from qompose.skill.expression import Expression, from_weights, gpi, title_of
+from qompose.skill.notation import read_expression
 from qompose.store import parse_json
 from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
@@ -123,7 +124,7 @@ def compose(
     skills: Paths,
     extraction: Extraction,
     weights: tuple[float, ...] = (),
-    operator: Literal["and", "or"] = "and",
+    operator: Literal["and", "or", "gpi"] = "and",
     temperature: float | None = None,
     output_dir: Path | None = None,
     name: str | None = None,
@@ -138,18 +139,19 @@ def compose(
     """Combine skills into one that does all at once, or any of them, without an environment.
 
     Args:
-        skills: Directories of skills or runs, or names of shipped skills.
+        skills: Directories of skills or runs, or names of shipped skills; or one expression of them in quotes, such as
+            "stack & ~(0.5 * obstacle)" or "gpi(a & b)".
         extraction: How the policy is extracted.
         weights: One weight for each skill, equal unless given. With "and" used as given, and a negative one avoids;
             with "or" relative.
-        operator: Do all at once, or any.
+        operator: Do all at once, or any, or all at once by the best of what following each skill is worth.
         temperature: Temperature of the composed policy, in reward units; the one that follows from the skills unless
             given.
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
-        correct_steps: Gradient steps of the correction.
+        correct_steps: Gradient steps of the correction, or of gpi.
         correct_residuals: Correct the critics' own errors, too, by the rewards of every skill's task.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
@@ -157,12 +159,7 @@ def compose(
     """
     from qompose.training import offline
 
-    weighted = _weigh(skills, weights)
-    if operator == "or":
-        terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
-        expression = functools.reduce(lambda one, other: one | other, terms)
-    else:
-        expression = from_weights(weighted)
+    expression = _express(skills, weights, operator)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
@@ -181,8 +178,9 @@ def compose(
     }  # fmt: skip
     if json:
         return answer
-    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in weighted.items())
-    parts = repr(expression) if operator == "or" else parts.replace("+ -", "- ")
+    composition = skill.composition or {}
+    terms = zip(composition["weights"] or (), composition["names"], strict=False)
+    parts = " + ".join(f"{weight:.3g} Q[{part}]" for weight, part in terms).replace("+ -", "- ") or repr(expression)
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
     taken = " - C" if correct else ""
     print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
@@ -415,7 +413,7 @@ def demo(
 
 
 def reproduce(
-    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6"]],
+    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition"]],
     seeds: int = 3,
     total_steps: int | None = None,
     workers: int | None = None,
@@ -425,7 +423,7 @@ def reproduce(
     """Make a table or figure of the paper again. The same command goes on after an interruption.
 
     Args:
-        what: Table I, or a figure of the paper.
+        what: Table I or a figure of the paper; or composition, what each operator loses on finite problems.
         seeds: How many seeds: 0, 1, 2, ...
         total_steps: Environment steps of each training: 60 000 unless given; of fig4 12 000, and half as many more
             for random targets.
@@ -434,10 +432,14 @@ def reproduce(
             there is kept, also what another table or figure made.
         json: Print the answer as JSON.
     """
-    from qompose.paper import fig2, fig3, fig4, fig5, fig6, table1
+    from qompose.paper import composition, fig2, fig3, fig4, fig5, fig6, table1
     from qompose.paper.study import Study
 
-    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5, "fig6": fig6}[what]
+    made = {
+        "table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5, "fig6": fig6,
+        "composition": composition,
+    }  # fmt: skip
+    chosen = made[what]
     others = {"fig4": ("reproduce-reach", 12_000), "fig5": ("reproduce-stack", 60_000)}
     folder, steps = others.get("fig5" if what == "fig6" else what, ("reproduce", 60_000))
     study = Study(output_dir or Path(folder), seeds, steps if total_steps is None else total_steps, workers)
@@ -473,6 +475,19 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     if not ok:
         raise QomposeError("something does not work; see FAILED above")
     return None
+
+
+def _express(skills: tuple[str, ...], weights: tuple[float, ...], operator: str) -> Expression:
+    """What the positional arguments of `compose` mean: one expression, or skills under one operator."""
+    if len(skills) == 1 and set(skills[0]) & set("&|~*("):
+        if weights or operator != "and":
+            raise QomposeError("weights and operators stand in the expression itself; leave the flags out")
+        return read_expression(skills[0], load)
+    weighted = _weigh(skills, weights)
+    if operator == "or":
+        terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
+        return functools.reduce(lambda one, other: one | other, terms)
+    return gpi(weighted) if operator == "gpi" else from_weights(weighted)
 
 
 def _weigh(skills: tuple[str, ...], weights: tuple[float, ...]) -> dict[Skill, float]:
