@@ -37,7 +37,7 @@ def test_a_gpi_composition_is_the_best_of_what_was_learned_for_each_policy(pair,
     rng = np.random.default_rng(1)
     states, actions = skill.replay.observation[:50], rng.uniform(-1, 1, (50, 2)).astype(np.float32)
     each = [np.asarray(jax.vmap(member)(states, actions)) for member in learned.members]
-    assert (each[0] > each[1]).any() and (each[0] < each[1]).any()
+    assert np.abs(each[0] - each[1]).min() > 0.1  # so that the greater one tells which it is
     np.testing.assert_allclose(skill.q(states, actions), np.max(each, axis=0), rtol=1e-4, atol=1e-3)
     again = Skill.load(skill.save(tmp_path / "best"))
     assert np.array_equal(again.q(states, actions), skill.q(states, actions)) and again.act(states).shape == (50, 2)

@@ -17,7 +17,7 @@ import numpy as np
 from qompose.paper.study import Study
 from qompose.soft import finite
 from qompose.soft.compose import combine_values, mix_values, prefer_values
-from qompose.view.charts import draw_logarithmic
+from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
 SIDE, ACTIONS, DISCOUNT, ASTRAY = 7, 5, 0.9, 0.1
@@ -139,7 +139,7 @@ def reproduce(study: Study) -> dict[str, Any]:
     }  # fmt: skip
     picture = study.folder / "composition_temperature.png"
     labels = ("temperature", "share of the soft value")
-    draw_logarithmic(picture, curves, title="what the mean of the Q-functions loses", labels=labels)
+    draw_curves(picture, {"what the mean of the Q-functions loses": curves}, labels=labels, logarithmic="x")
     result = {"rows": rows, "problems": study.seeds * PROBLEMS}
     path = study.write("composition", result, [])
     return {**result, "picture": str(picture), "file": str(path)}
