@@ -47,8 +47,8 @@ def towers(study):
             finish(study, Case("sql", task, seed))
         for policy in fig6.POLICIES:
             both = {"success": [0, policy == "composed"], "seated": [1, 1], "collided": [1, 0], "distance": [0.0, 0.1]}
-            record = {"policy": policy, "seed": seed, "system": {}, "trained_by": [], "sample": both, "best": both}
-            write_json(study.folder / "episodes" / f"tower-{policy}-s{seed}.json", record)
+            record = {"policy": policy, "seed": seed, "system": {}, "trained_by": []}
+            write_json(fig6._file(study, policy, seed), record | dict.fromkeys(fig6.POLICIES[policy], both))
     return study
 
 
@@ -75,7 +75,9 @@ def test_success_of_each_trial_and_the_first_of_all(stacked, capsys):
 
 def test_what_happens_at_the_tower(towers, capsys):
     rows = answer(command("fig6", towers), capsys)["rows"]
-    assert [(row["policy"], row["mode"]) for row in rows] == [(p, m) for p in fig6.POLICIES for m in fig6.MODES]
+    assert [(row["policy"], row["mode"]) for row in rows] == [
+        (p, m) for p, modes in fig6.POLICIES.items() for m in modes
+    ]
     composed = rows[4]
     assert composed["success"] == [0.5, 0.5] and composed["collided"] == [0.5, 0.5] and composed["paper"] == [1.0, 0.0]
     assert rows[0]["success"] == [0.0, 0.0]

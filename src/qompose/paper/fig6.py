@@ -24,9 +24,13 @@ from qompose.view.charts import draw_bars
 from qompose.view.console import print_table
 
 TASK, PARTS = "SawyerStackAvoid", ("SawyerStack", "SawyerAvoid")
-POLICIES = ("stack", "avoid", "composed", "corrected")
 EPISODES = 50
-MODES = ("sample", "best")
+# How each policy acts: the first is shown in the picture. Composed ones act on Q_Σ itself, with candidates from the
+# samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone.
+POLICIES = {
+    "stack": ("sample", "best"), "avoid": ("sample", "best"), "composed": ("resample", "best"),
+    "composed 1:3": ("resample", "best"), "extracted": ("sample",), "corrected": ("resample", "best"),
+}  # fmt: skip
 # In the paper: 10 of 10 collide with stacking alone, none stacks with avoiding alone, composed 10 of 10 do both.
 PAPER = {"stack": (0.0, 1.0), "avoid": (0.0, None), "composed": (1.0, 0.0)}
 
@@ -49,15 +53,16 @@ def reproduce(study: Study) -> dict[str, Any]:
             },
             "paper": PAPER.get(policy),
         }
-        for policy in POLICIES for mode in MODES
+        for policy, modes in POLICIES.items() for mode in modes
     ]  # fmt: skip
     picture = study.folder / "fig6_tower.png"
+    shown = [row for row in rows if row["mode"] == POLICIES[row["policy"]][0]]
     draw_bars(
         picture,
         {
-            "brick in place": {row["policy"]: row["seated"] for row in rows if row["mode"] == "sample"},
-            "tower touched": {row["policy"]: row["collided"] for row in rows if row["mode"] == "sample"},
-            "both well": {row["policy"]: row["success"] for row in rows if row["mode"] == "sample"},
+            "brick in place": {row["policy"]: row["seated"] for row in shown},
+            "tower touched": {row["policy"]: row["collided"] for row in shown},
+            "both well": {row["policy"]: row["success"] for row in shown},
         },
         label="share of episodes",
     )
@@ -87,7 +92,10 @@ def make_policy(study: Study, policy: str, seed: int) -> Skill:
     stack, avoid = (load(study.run_of(Case("sql", task, seed))) for task in PARTS)
     if policy in ("stack", "avoid"):
         return stack if policy == "stack" else avoid
-    return compose(stack & avoid, correct=policy == "corrected", options=Extraction(seed=seed))
+    return compose(
+        stack & (3.0 * avoid if policy == "composed 1:3" else avoid), extract=policy == "extracted",
+        correct=policy == "corrected", options=Extraction(seed=seed),
+    )  # fmt: skip
 
 
 def measure(study: Study, policy: str, seed: int) -> None:
@@ -95,7 +103,7 @@ def measure(study: Study, policy: str, seed: int) -> None:
     skill = make_policy(study, policy, seed)
     trained_by = study.systems_of(Case("sql", task, seed) for task in PARTS)
     record: dict[str, Any] = {"policy": policy, "seed": seed, "system": describe_system(), "trained_by": trained_by}
-    for mode in MODES:
+    for mode in POLICIES[policy]:
         result = evaluate(skill, TASK, EPISODES, mode=mode, seed=1000 + seed, options={})
         names = ("success", "seated", "collided", "distance")
         record[mode] = {name: result.values(name).round(5).tolist() for name in names}
@@ -104,14 +112,18 @@ def measure(study: Study, policy: str, seed: int) -> None:
     store.write_json(path, record)
 
 
+def _name(policy: str, seed: int) -> str:
+    return f"tower-{policy.replace(' ', '-').replace(':', '-')}-s{seed}"
+
+
 def _file(study: Study, policy: str, seed: int) -> Path:
-    return study.folder / "episodes" / f"tower-{policy}-s{seed}.json"
+    return study.folder / "episodes" / f"{_name(policy, seed)}.json"
 
 
 def _job(study: Study, policy: str, seed: int) -> Job:
     command = ("qompose.paper.fig6", str(study.folder), policy, str(seed))
     needs = tuple(study.training_job(Case("sql", task, seed)).file for task in PARTS)
-    return Job(f"tower-{policy}-s{seed}", command, _file(study, policy, seed), needs)
+    return Job(_name(policy, seed), command, _file(study, policy, seed), needs)
 
 
 if __name__ == "__main__":
