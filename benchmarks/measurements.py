@@ -339,8 +339,9 @@ def fig6(result: dict[str, Any]) -> str:
     header = ("policy", "acting", "brick in place", "tower touched", "in place and never touched")
     return f"""## Fig. 6: stacking behind a tower
 
-Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. `composed`: the mean of the two
-Q-functions, `corrected`: with the divergence correction, both from the replays of the two skills alone.
+Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
+replays of the two skills alone: `composed` acts on the mean of the two Q-functions, `1:3` with avoiding three times as
+heavy, `extracted` with a new sampler for the mean.
 
 {table(header, rows)}
 

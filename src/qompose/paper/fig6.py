@@ -29,7 +29,7 @@ EPISODES = 50
 # samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone.
 POLICIES = {
     "stack": ("sample", "best"), "avoid": ("sample", "best"), "composed": ("resample", "best"),
-    "composed 1:3": ("resample", "best"), "extracted": ("sample",), "corrected": ("resample", "best"),
+    "composed 1:3": ("resample", "best"), "extracted": ("sample",),
 }  # fmt: skip
 # In the paper: 10 of 10 collide with stacking alone, none stacks with avoiding alone, composed 10 of 10 do both.
 PAPER = {"stack": (0.0, 1.0), "avoid": (0.0, None), "composed": (1.0, 0.0)}
@@ -94,7 +94,7 @@ def make_policy(study: Study, policy: str, seed: int) -> Skill:
         return stack if policy == "stack" else avoid
     return compose(
         stack & (3.0 * avoid if policy == "composed 1:3" else avoid), extract=policy == "extracted",
-        correct=policy == "corrected", options=Extraction(seed=seed),
+        options=Extraction(seed=seed),
     )  # fmt: skip
 
 
