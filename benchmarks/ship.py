@@ -1,11 +1,12 @@
-"""Put two trained skills into the package: those of the seed whose composition is the median of results/pusher.json.
-
-Of the two ways of learning bottom the informed one, whose compositions are more reliable.
+"""Put trained skills into the package, two and two: those of the seed whose composition is the median.
 
     python -m benchmarks.ship [--runs-dir runs/benchmark] [--transitions 8000]
+    python -m benchmarks.ship --stack reproduce-stack
 
-Run `python -m benchmarks.pusher` before. The manifest of a shipped skill keeps the command that trained it, its seed
-and its figures, and says how much of its replay was kept.
+The first ships pushing left and bottom, by results/pusher.json: run `python -m benchmarks.pusher` before. Of the two
+ways of learning bottom it is the informed one, whose compositions are more reliable. The second ships stacking and
+avoiding: run `qompose reproduce fig6` into that folder before. The manifest of a shipped skill keeps the command that
+trained it, its seed and its figures, and says how much of its replay was kept.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from typing import Any
 import qompose as qp
 from benchmarks.machine import RESULTS
 from benchmarks.pusher import CORNER, INFORMED, SKILLS, run_folder
+from qompose.paper import fig6
+from qompose.paper.study import Case, Study
 from qompose.shipped import SHIPPED
+from qompose.skill.artifact import Skill
+from qompose.store import read_json
 
 TRANSITIONS = 8000
+JUDGED = "composed 1:3"
 
 
 def median_seed(rows: list[dict[str, Any]]) -> int:
@@ -30,26 +36,47 @@ def median_seed(rows: list[dict[str, Any]]) -> int:
     return means[len(means) // 2][1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
-    parser.add_argument("--transitions", type=int, default=TRANSITIONS)
-    arguments = parser.parse_args()
+def ship(skill: Skill, command: str, transitions: int, figures: dict[str, float]) -> None:
+    """Write one skill into the package, with part of its replay."""
+    shipped = {"shipped": {"command": command, "transitions": transitions, **figures}}
+    thin = replace(skill, provenance=skill.provenance | shipped).thin(transitions)
+    folder = thin.save(SHIPPED / skill.name, overwrite=True)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"{folder}: seed {skill.provenance['seed']}, {size:.2f} MB")
+
+
+def ship_pushing(runs: Path, transitions: int) -> None:
     rows = json.loads((RESULTS / "pusher.json").read_text(encoding="utf-8"))["result"]["rows"]
     seed = median_seed([row for row in rows if row["task"] == CORNER])
     for task, how in zip(SKILLS, ("trained", INFORMED), strict=True):
-        skill = qp.load(run_folder(arguments.runs_dir, task, seed, how == INFORMED))
         measured = next(row for row in rows if (row["task"], row["seed"], row["how"]) == (task, seed, how))
-        provenance = skill.provenance | {
-            "shipped": {
-                "command": "python -m benchmarks.ship", "transitions": arguments.transitions,
-                "mean_distance": measured["sample"]["mean"], "mean_distance_best_of_k": measured["best"]["mean"],
-            }
+        figures = {
+            "mean_distance": measured["sample"]["mean"], "mean_distance_best_of_k": measured["best"]["mean"],
         }  # fmt: skip
-        folder = (
-            replace(skill, provenance=provenance).thin(arguments.transitions).save(SHIPPED / skill.name, overwrite=True)
-        )
-        print(f"{folder}: {task}, seed {seed}, {sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.2f} MB")
+        ship(qp.load(run_folder(runs, task, seed, how == INFORMED)), "python -m benchmarks.ship", transitions, figures)
+
+
+def ship_stacking(folder: Path, transitions: int) -> None:
+    rows = read_json(folder / "fig6.json")["result"]["rows"]
+    shares = next(row["success"] for row in rows if (row["policy"], row["mode"]) == (JUDGED, "best"))
+    seed = sorted((share, seed) for seed, share in enumerate(shares))[len(shares) // 2][1]
+    study = Study(folder, len(shares), 1)  # for its paths only
+    for task in fig6.PARTS:
+        skill = qp.load(study.run_of(Case("sql", task, seed)))
+        command = "python -m benchmarks.ship --stack reproduce-stack"
+        ship(skill, command, transitions, {"success_composed": shares[seed]})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
+    parser.add_argument("--stack", type=Path, help="ship stacking and avoiding, from this folder of fig6")
+    parser.add_argument("--transitions", type=int, default=TRANSITIONS)
+    arguments = parser.parse_args()
+    if arguments.stack is not None:
+        ship_stacking(arguments.stack, arguments.transitions)
+    else:
+        ship_pushing(arguments.runs_dir, arguments.transitions)
 
 
 if __name__ == "__main__":
