@@ -208,10 +208,142 @@ the seeds, after {result["total_steps"]} environment steps; median steps and min
 """
 
 
+def table1(result: dict[str, Any]) -> str:
+    seeds = len(result["rows"][0]["seeds"])
+
+    def name_of(row: dict[str, Any]) -> str:
+        how = "merged" if row["merged"] else "trained"
+        return f"{how}, informed" if row["informed"] else how
+
+    rows = [
+        (
+            row["task"], name_of(row), row["algorithm"], row["mode"],
+            f"{row['mean']:.3f} ± {row['std_over_episodes']:.3f}",
+            " ".join(f"{mean:.3f}" for mean in row["seeds"]), " ".join(f"{median:.3f}" for median in row["medians"]),
+            f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}", "yes" if row["mean"] <= row["paper"][0] else "**no**",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = (
+        "task",
+        "policy",
+        "algorithm",
+        "acting",
+        "mean ± std over episodes",
+        "seeds",
+        "medians",
+        "paper",
+        "at or below",
+    )
+    return f"""## Table I
+
+Final distance of the puck to its goal (m), {result["episodes"]} episodes of each of {seeds} seed(s). `merged`: composed
+from the two lines without an environment. `informed`: bottom was trained with the experience of the other lines as
+well, or the corner was merged with such a bottom; the paper has no such rows, they stand beside its figure for the
+same task.
+
+{table(header, rows)}
+
+![distances here and in the paper](table1_distances.png)
+"""
+
+
+def fig2(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["algorithm"], seed, f"{one['spread_of_left']:.2f}", f"{one['spread_of_bottom']:.2f}",
+            "{:.2f}, {:.2f}".format(*one["composed"]), "{:.2f}, {:.2f}".format(*one["average"]),
+            f"{one['composed_to_goal']:.2f}", f"{one['average_to_goal']:.2f}",
+        )
+        for row in result["rows"] for seed, one in enumerate(row["seeds"])
+    ]  # fmt: skip
+    header = (
+        *("algorithm", "seed", "spread of left", "spread of bottom", "composed ends", "average of the two"),
+        *("composed to the goal", "average to the goal"),
+    )
+    return f"""## Fig. 2: interpolation or averaging
+
+Standard deviation of the puck's end (m) along the coordinate that a line leaves free, where the composed policy ends
+on average, and where averaging the two lines' ends would lead.
+
+{table(header, rows)}
+
+![soft Q-learning, seed 0](fig2_sql.png)
+"""
+
+
+def fig3(result: dict[str, Any]) -> str:
+    names = ("steps", "end", "late", "online_late", "level", "steps_to_level", "online_steps_to_level", "ratio")
+    rows = [
+        (row["curve"], seed, *(f"{one[name]:.3g}" if isinstance(one[name], float) else one[name] for name in names))
+        for row in result["rows"] for seed, one in enumerate(row["seeds"]) if "online" not in row["curve"]
+    ]  # fmt: skip
+    header = (
+        *(
+            "curve",
+            "seed",
+            "gradient steps",
+            "distance at the end",
+            "last three points",
+            "online's last three",
+            "level",
+        ),
+        *("steps to it", "online's steps to it", "ratio"),
+    )
+    return f"""## Fig. 3: gradient steps to a policy for the corner
+
+Distances in m, mean of {result["episodes"]} episodes. The level is what both the curve and online SQL reach at their
+end; the ratio is online SQL's gradient steps to it over those of the curve.
+
+{table(header, rows)}
+
+![distance against gradient steps](fig3_steps.png)
+"""
+
+
+def fig4(result: dict[str, Any]) -> str:
+    def steps(row: dict[str, Any]) -> str:
+        return " ".join("never" if step is None else str(step) for step in row["steps_to_bar"])
+
+    rows = [
+        (
+            row["task"], row["algorithm"], " ".join(f"{1000 * mean:.1f}" for mean in row["seeds"]),
+            " ".join(f"{1000 * median:.1f}" for median in row["medians"]), f"{1000 * row['within']:.1f}", steps(row),
+            " ".join(f"{1000 * mean:.1f}" for mean in row["best"] or ()),
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = ("task", "algorithm", "each seed's mean", "medians", "90 % within", "steps to 20 mm", "`best`, each seed")
+    return f"""## Fig. 4: Sawyer reaches
+
+Final distance of the hand to its target (mm), {result["episodes"]} episodes of each seed after 12 000 steps (one
+target) or 18 000 (a target of its own in each episode), and the steps, 20 to a second of robot time, to the first
+evaluation with a mean of 20 mm or less.
+
+{table(header, rows)}
+
+![final distance against robot time](fig4_reaching.png)
+"""
+
+
 PARTS = ("value", "critic with value", "policy", "update")
+PAPER = ("table1", "fig2", "fig3", "fig4")  # made by `qompose reproduce`
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     section.__name__: section
-    for section in (pusher, reach, sawyer_expert, sampler_fidelity, soft_value, update_speed, act_speed, yardsticks)
+    for section in (
+        table1,
+        fig2,
+        fig3,
+        pusher,
+        fig4,
+        reach,
+        sawyer_expert,
+        sampler_fidelity,
+        soft_value,
+        update_speed,
+        act_speed,
+        yardsticks,
+    )
 }
 
 
@@ -221,9 +353,8 @@ def write_page(results: Path = RESULTS) -> str:
     for name, section in SECTIONS.items():
         path = results / f"{name}.json"
         if not path.exists():
-            parts.append(
-                f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `python -m benchmarks.{name}`.\n"
-            )
+            command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
+            parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
         machine = record["machine"]

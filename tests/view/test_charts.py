@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from qompose.types import QomposeError
-from qompose.view.charts import draw_comparison, draw_logarithmic
+from qompose.view.charts import draw_comparison, draw_curves
 
 ROWS = [("left", (0.1, 0.02), (0.13, 0.06)), ("right", (0.3, 0.1), (0.1, 0.08))]
 BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
@@ -39,12 +39,23 @@ def test_every_panel_takes_its_room(tmp_path):
 
 def test_curves_have_a_colour_each_and_a_line_for_each_seed(tmp_path):
     curves = {"fast": [[(1, 0.9), (100, 0.2)], [(1, 0.8), (100, 0.1)]], "slow": [[(1000, 0.9), (100_000, 0.2)]]}
-    numbers = draw_logarithmic(tmp_path / "a.png", curves, title="Figure", labels=("steps", "distance (m)"))
+    labels = ("steps", "distance (m)")
+    numbers = draw_curves(tmp_path / "a.png", {"Figure": curves}, labels=labels, logarithmic="x")
     assert json.loads((tmp_path / "a.json").read_text()) == numbers
-    assert numbers["curves"]["fast"] == [[[1, 0.9], [100, 0.2]], [[1, 0.8], [100, 0.1]]]
+    assert numbers["panels"]["Figure"]["fast"] == [[[1, 0.9], [100, 0.2]], [[1, 0.8], [100, 0.1]]]
     assert has(tmp_path / "a.png", BLUE) > 50 and has(tmp_path / "a.png", ORANGE) > 50
 
 
 def test_unknown_suffix_is_refused(tmp_path):
     with pytest.raises(QomposeError, match=r"use \.png, \.svg, \.pdf"):
-        draw_logarithmic(tmp_path / "a.txt", {}, title="", labels=("", ""))
+        draw_curves(tmp_path / "a.txt", {}, labels=("", ""), logarithmic="x")
+
+
+def test_curves_of_several_panels_share_their_levels_with_nobody(tmp_path):
+    panels = {title: {"sql": [[(1, 0.9), (100, 0.02)]]} for title in ("one", "two")}
+    numbers = draw_curves(
+        tmp_path / "a.png", panels, labels=("minutes", "m"), logarithmic="y", levels={"two": {"2 cm": 0.02}}
+    )
+    assert list(numbers["panels"]) == ["one", "two"] and numbers["levels"] == {"two": {"2 cm": 0.02}}
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 1.5 * picture.height

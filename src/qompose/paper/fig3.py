@@ -27,7 +27,7 @@ from qompose.tasks.task import relabel
 from qompose.training.logged import learn_from_log
 from qompose.training.offline import Extraction, compose
 from qompose.training.online import Training
-from qompose.view.charts import draw_logarithmic
+from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
 CORNER = "PushBottomLeft"
@@ -55,9 +55,12 @@ def reproduce(study: Study) -> dict[str, Any]:
         for curve in curves
     ]  # fmt: skip
     picture = study.folder / "fig3_steps.png"
-    draw_logarithmic(
-        picture, {curve: [[p[:2] for p in points] for points in runs] for curve, runs in curves.items()},
-        title="a policy for the bottom-left corner", labels=("gradient steps", "final distance to the goal (m)"),
+    draw_curves(
+        picture,
+        {"a policy for the bottom-left corner": {
+            curve: [[p[:2] for p in points] for points in runs] for curve, runs in curves.items()
+        }},
+        labels=("gradient steps", "final distance to the goal (m)"), logarithmic="x",
     )  # fmt: skip
     result = {"rows": rows, "curves": curves, "episodes": EPISODES, "close": CLOSE}
     path = study.write("fig3", result, [*study.systems_of(trainings), *(record["system"] for record in records)])

@@ -36,7 +36,8 @@ CORNERS = {
     "PushBottomRight": ("PushRight", "PushBottom"),
 }
 EPISODES = 100
-FIGURES = ("distance", "puck_x", "puck_y")  # of every episode, in metres
+# Of every episode, as far as the task has them: metres, or 1 for yes.
+FIGURES = ("distance", "puck_x", "puck_y", "success", "collided")
 EVALUATIONS = 30  # in the course of a training
 SETTINGS = "study.json"
 
@@ -49,18 +50,38 @@ class Case:
     task: str
     seed: int
     merged: bool = False
+    informed: bool = False
+    """Bottom was trained with the experience of the other three lines; of a merged corner: with such a bottom."""
 
     @property
     def name(self) -> str:
         """A word for files and people."""
-        return f"{self.algorithm}-{skill_name(self.task)}{'-merged' if self.merged else ''}-s{self.seed}"
+        marks = f"{'-merged' if self.merged else ''}{'-informed' if self.informed else ''}"
+        return f"{self.algorithm}-{skill_name(self.task)}{marks}-s{self.seed}"
 
     @property
     def trainings(self) -> tuple[Case, ...]:
-        """What has to be trained for it."""
+        """What has to be trained for it, what is needed first in front."""
+        if self.merged:
+            first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+            second = dataclasses.replace(second, informed=self.informed)
+            return tuple(dict.fromkeys((first, *second.trainings)))
+        return (*self.lenders, self)
+
+    @property
+    def parts(self) -> tuple[Case, ...]:
+        """The trained skills that it consists of."""
         if not self.merged:
             return (self,)
-        return tuple(Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+        first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
+        return first, dataclasses.replace(second, informed=self.informed)
+
+    @property
+    def lenders(self) -> tuple[Case, ...]:
+        """Whose experience it was trained with."""
+        if self.merged or not self.informed:
+            return ()
+        return tuple(Case(self.algorithm, task, self.seed) for task in CONSTITUENTS if task != self.task)
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,8 @@ class Study:
     seeds: int
     total_steps: int
     workers: int | None = None
+    settings: tuple[str, ...] = ()
+    """Further flags of every training."""
 
     def open(self) -> None:
         """Make the folder, or go on with it.
@@ -82,6 +105,7 @@ class Study:
         Training(total_steps=self.total_steps)  # refuses what the trainings would
         choose_cores(self.workers)  # refuses too many
         settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
+        settings |= {"settings": list(self.settings)} if self.settings else {}
         path = self.folder / SETTINGS
         if path.exists():
             with store.naming(str(self.folder)):
@@ -109,8 +133,12 @@ class Study:
             *("qompose", "train", "--env", case.task, "--algo", case.algorithm, "--seed", str(case.seed), "--resume"),
             *("--total-steps", str(self.total_steps), "--eval-freq", str(max(self.total_steps // EVALUATIONS, 1))),
             *("--track", "none", "--progress", "none", "--output-dir", str(run)),
+            *self.settings,
         )
-        return Job(case.name, command, run / SKILL / "manifest.json", run=run, total_steps=self.total_steps)
+        if case.lenders:
+            command += ("--experience", *(str(self.run_of(lender)) for lender in case.lenders))
+        needs = tuple(self.run_of(lender) / SKILL / "manifest.json" for lender in case.lenders)
+        return Job(case.name, command, run / SKILL / "manifest.json", needs, run=run, total_steps=self.total_steps)
 
     def measuring_job(self, case: Case) -> Job:
         """Run the episodes of a case; a merged one is composed first."""
@@ -150,7 +178,7 @@ class Study:
 
 def load_case(study: Study, case: Case) -> Skill:
     """The skill of a case whose trainings are done; a merged one is composed here."""
-    skills = [load(study.run_of(training)) for training in case.trainings]
+    skills = [load(study.run_of(part)) for part in case.parts]
     if not case.merged:
         return skills[0]
     first, second = skills
@@ -170,7 +198,8 @@ def measure(study: Study, case: Case) -> None:
         record |= {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
     for mode in modes:
         result = evaluate(skill, case.task, EPISODES, mode=mode, seed=1000 + case.seed)
-        record[mode] = {name: result.values(name).round(5).tolist() for name in FIGURES}
+        known = [name for name in FIGURES if name in result.episodes[0]]
+        record[mode] = {name: result.values(name).round(5).tolist() for name in known}
     path = study.episodes_of(case)
     path.parent.mkdir(exist_ok=True)
     store.write_json(path, record)

@@ -1,10 +1,10 @@
-"""Charts of measured figures beside published ones, and curves on a logarithmic axis; numbers beside them."""
+"""Charts of measured figures beside published ones, and curves; the numbers beside them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,33 +46,48 @@ def draw_comparison(
     return save_figure(figure, target, {"names": list(names), "panels": numbers})
 
 
-def draw_logarithmic(
+def draw_curves(
     path: str | os.PathLike[str],
-    curves: Mapping[str, Sequence[Sequence[Sequence[int | float]]]],
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[Sequence[int | float]]]]],
     *,
-    title: str,
     labels: tuple[str, str],
+    logarithmic: Literal["x", "y"],
+    levels: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Draw curves over a logarithmic axis: a thin line for each seed, dots where it was measured; return the numbers.
+    """Draw curves, one axis logarithmic: a thin line for each seed, dots where it was measured; return the numbers.
 
-    curves: name -> for each seed pairs (step, value); labels: of the axes.
+    panels: title -> name -> for each seed pairs (step, value); labels: of the axes; levels: title -> name -> a value
+    to which a horizontal line is drawn.
     """
     target = check_target(path)
-    figure = make_figure(7.0, 4.6)
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=11, color=INK)
-    for index, (name, seeds) in enumerate(curves.items()):
-        for seed, points in enumerate(seeds):
-            axes.plot(
-                *zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linewidth=1.2, marker="o",
-                markersize=3, label=name if seed == 0 else None,
-            )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_ylim(bottom=0.0)
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    axes.grid(color="#e8e8e5", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure = make_figure(1.0 + 5.5 * len(panels), 4.6)
+    places = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for place, (title, curves) in zip(places, panels.items(), strict=True):
+        place.set_title(title, fontsize=11, color=INK)
+        for index, (name, seeds) in enumerate(curves.items()):
+            for seed, points in enumerate(seeds):
+                place.plot(
+                    *zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linewidth=1.2, marker="o",
+                    markersize=3, label=name if seed == 0 else None,
+                )  # fmt: skip
+        for name, level in (levels or {}).get(title, {}).items():
+            place.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+            place.annotate(name, (1.0, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        if logarithmic == "x":
+            place.set_xscale("log")
+            place.set_ylim(bottom=0.0)
+        else:
+            place.set_yscale("log")
+        place.set_xlabel(labels[0])
+        place.grid(color="#e8e8e5", linewidth=0.8)
+        place.spines[["top", "right"]].set_visible(False)
+    places[0].set_ylabel(labels[1])
+    handles = places[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return save_figure(figure, target, {
-        "title": title, "curves": {name: [list(map(list, seed)) for seed in seeds] for name, seeds in curves.items()},
+        "panels": {
+            title: {name: [list(map(list, seed)) for seed in seeds] for name, seeds in curves.items()}
+            for title, curves in panels.items()
+        },
+        "levels": {title: dict(lines) for title, lines in (levels or {}).items()},
     })  # fmt: skip

@@ -1,0 +1,108 @@
+"""Fig. 4: Sawyer's hand learns to reach, with soft Q-learning, DDPG and NAF: final error against robot time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from qompose import store
+from qompose.envs.episodes import run_episodes
+from qompose.envs.lockstep import Lockstep
+from qompose.paper.study import ALGORITHMS, EPISODES, Case, Study, made_by
+from qompose.run import read_metrics
+from qompose.tasks import make_task
+from qompose.tasks.experts import make_expert
+from qompose.view.charts import draw_curves
+from qompose.view.console import print_table
+
+TITLES = {"SawyerReach": "one target", "SawyerReachRandom": "a target of its own in each episode"}
+LONGER = {"SawyerReach": 1.0, "SawyerReachRandom": 1.5}  # times the steps of the study
+# The arm is at its target within two seconds: what happens after is worth little, and learned sooner without it.
+SETTINGS = ("--discount", "0.95")
+BAR = 0.02  # m
+
+
+def reproduce(study: Study) -> dict[str, Any]:
+    """Train each algorithm on both tasks, each seed; write fig4.json and a picture; return what is in the file."""
+    study = dataclasses.replace(study, settings=SETTINGS)
+    study.open()
+    records: dict[Case, dict[str, Any]] = {}
+    parts = {
+        task: dataclasses.replace(study, total_steps=round(LONGER[task] * study.total_steps)) for task in TITLES
+    }  # fmt: skip
+    for task, part in parts.items():
+        cases = [Case(algorithm, task, seed) for seed in range(study.seeds) for algorithm in ALGORITHMS]
+        # Their curves lie in the runs: a training is made again if its run is gone.
+        part.run("fig4", cases, [part.measuring_job(case) for case in cases])
+        records |= {case: store.read_json(part.episodes_of(case)) for case in cases}
+    rows = [
+        _summarise(task, algorithm, [study.run_of(Case(algorithm, task, seed)) for seed in range(study.seeds)], [
+            records[Case(algorithm, task, seed)] for seed in range(study.seeds)
+        ])
+        for task in TITLES for algorithm in ALGORITHMS
+    ]  # fmt: skip
+    experts = {task: _expert_distance(task) for task in TITLES}
+    picture = study.folder / "fig4_reaching.png"
+    period = make_task("SawyerReach").control_period
+    draw_curves(
+        picture,
+        {title: {
+            row["algorithm"]: [[[step * period / 60.0, metres] for step, metres in curve] for curve in row["curves"]]
+            for row in rows if row["task"] == task
+        } for task, title in TITLES.items()},
+        labels=("robot time (minutes)", "final distance to the target (m)"), logarithmic="y",
+        levels={title: {"2 cm": BAR, "scripted expert": experts[task]} for task, title in TITLES.items()},
+    )  # fmt: skip
+    result = {"rows": rows, "experts": experts, "episodes": EPISODES, "bar": BAR, "settings": list(SETTINGS)}
+    path = study.write("fig4", result, made_by(records.values()))
+    return {**result, "picture": str(picture), "file": str(path)}
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """Final distances, and robot time to two centimetres."""
+    period = make_task("SawyerReach").control_period
+
+    def minutes(steps: list[int | None]) -> str:
+        return ", ".join("never" if step is None else f"{step * period / 60.0:.1f}" for step in steps)
+
+    print_table(
+        f"final distance of the hand to its target (mm), {result['episodes']} episodes of each seed",
+        ("task", "algorithm", "each seed's mean", "90 % within", "minutes to 20 mm"),
+        [
+            (
+                row["task"], row["algorithm"], ", ".join(f"{1000 * mean:.1f}" for mean in row["seeds"]),
+                f"{1000 * row['within']:.1f}", minutes(row["steps_to_bar"]),
+            )
+            for row in result["rows"]
+        ],
+    )  # fmt: skip
+    print("minutes: of robot time, to the first evaluation with a mean of 20 mm or less")
+
+
+def _summarise(task: str, algorithm: str, runs: list[Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one algorithm on one task, over its seeds."""
+    distances = np.array([record["sample"]["distance"] for record in records])  # (seeds, episodes)
+    curves = [
+        [[line["step"], line["eval/distance"]] for line in read_metrics(run) if line.get("eval/distance") is not None]
+        for run in runs
+    ]
+    best = [float(np.mean(record["best"]["distance"])) for record in records if "best" in record]
+    return {
+        "task": task, "algorithm": algorithm, "seeds": distances.mean(axis=1).tolist(),
+        "medians": np.median(distances, axis=1).tolist(), "within": float(np.quantile(distances, 0.9)),
+        "success": [float(np.mean(record["sample"]["success"])) for record in records],
+        "best": best or None, "curves": curves,
+        "steps_to_bar": [next((step for step, distance in curve if distance <= BAR), None) for curve in curves],
+        "training_seconds": [record["seconds"] for record in records],
+    }  # fmt: skip
+
+
+def _expert_distance(task: str) -> float:
+    env = Lockstep.make(task, 20)
+    try:
+        episodes = run_episodes(make_expert(make_task(task)), env, 20, seed=0)
+        return float(np.mean([episode["distance"] for episode in episodes]))
+    finally:
+        env.close()
