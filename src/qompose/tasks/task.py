@@ -57,7 +57,7 @@ class Task(ABC):
         """Return the MJCF of the task."""
 
     def batched_scene(self) -> str:
-        """Return the MJCF of the same physics from shapes that MJX collides exactly."""
+        """Return the MJCF of the same physics for MJX, from shapes that it collides exactly."""
         return self.scene()
 
     def model(self) -> mujoco.MjModel:
