@@ -123,15 +123,42 @@ def test_without_mjx_one_line_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "qompose.envs.batch", raising=False)
     with pytest.raises(QomposeError) as refusal:
         importlib.import_module("qompose.envs.batch")
-    assert str(refusal.value) == "simulation in a batch needs MJX: pip install 'qompose[gpu]'"
+    assert str(refusal.value) == "simulation in a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU"
 
 
 @pytest.mark.slow
-def test_the_pusher_moves_and_is_paid_as_on_c_mujoco_to_a_millimetre_over_300_steps(batch):
+def test_each_step_of_the_pusher_from_the_same_state_is_that_of_c_mujoco(batch):
+    """States along 16 of C's trajectories. By rounding a touch may begin a simulator step earlier or later."""
+    task, actions = make_task("PushLeft"), held_actions(300, 16, 3)
+    lanes, u = Lanes(task, 16), uniforms(task, 16)
+    lanes.begin(np.ones(16, bool), 3)
+    begin, step, traces = programs("PushLeft", None)
+    lane, touched, differences = begin(u), 0, []
+    for action in actions:
+        state = [np.stack([getattr(data, name) for data in lanes.datas]) for name in ("qpos", "qvel", "qacc_warmstart")]
+        same = eqx.tree_at(lambda x: (x.qpos, x.qvel, x.warmstart), lane, [part.astype(np.float32) for part in state])
+        _, outcome = step(same, action.astype(np.float32), u)
+        rewards, _, _ = lanes.advance(action)
+        differences.append(np.abs(lanes.observe() - outcome.next_observation))
+        assert np.allclose(rewards, outcome.reward, rtol=0.0, atol=1e-3)
+        touched += sum(data.ncon > 0 for data in lanes.datas)
+    places = np.delete(differences, [3, 4, 5], axis=-1).max(axis=-1)  # angles (rad), fork and puck (m)
+    velocities = np.asarray(differences)[..., 3:6].max(axis=-1)  # rad/s
+    assert places.max() < 1e-3
+    assert np.quantile(places, 0.99) < 1e-5 and np.quantile(velocities, 0.99) < 1e-3
+    assert touched > 100 and len(traces) == 1
+
+
+@pytest.mark.slow
+def test_pucks_are_pushed_to_where_c_mujoco_pushes_them_to_a_millimetre_over_300_steps(batch):
+    """All 16 pucks. Of the arms two may stray: a blow of the fork on the base multiplies rounding a hundredfold."""
     (start, _, simulated_start, _), *side = side_by_side("PushLeft", held_actions(300, 16, 3))
     assert np.allclose(start, simulated_start, atol=1e-6)
-    places = [0, 1, 2, 6, 7, 9, 10]  # angles, fork, puck
-    for step, (observed, (rewards, _), _, outcome) in enumerate(side):
-        assert np.allclose(observed[:, places], outcome.next_observation[:, places], rtol=0.0, atol=1e-3), step
-        assert np.allclose(rewards, outcome.reward, rtol=0.0, atol=1e-3), step
-    assert (np.abs(observed - start)[:, 9:11].max(axis=-1) > 0.1).sum() >= 4  # the arm has pushed
+    differences = []
+    for observed, (rewards, _), _, outcome in side:
+        differences.append(np.abs(observed - outcome.next_observation))
+        assert np.allclose(rewards, outcome.reward, rtol=0.0, atol=1e-3)
+    worst = np.max(differences, axis=0)
+    assert (worst[:, 9:] < 1e-3).all()
+    assert (worst[:, [0, 1, 2, 6, 7, 8]].max(axis=-1) < 1e-3).sum() >= 14
+    assert (np.abs(observed - start)[:, 9:11].max(axis=-1) > 0.1).sum() >= 4  # the arms have pushed

@@ -2,7 +2,7 @@
 
 The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
 true last observation stays in what the step returns. Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo
-for the pusher and the point mass, on the CPU; tasks with a memory (all of Sawyer's) are refused.
+for the pusher and the point mass, on the CPU only; tasks with a memory (all of Sawyer's) are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ try:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what else is not installed
         from mujoco import mjx
 except ImportError:
-    raise QomposeError("simulation in a batch needs MJX: pip install 'qompose[gpu]'") from None
+    raise QomposeError("simulation in a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
 
 
 class Lane(eqx.Module):
