@@ -123,7 +123,7 @@ def test_without_mjx_one_line_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "qompose.envs.batch", raising=False)
     with pytest.raises(QomposeError) as refusal:
         importlib.import_module("qompose.envs.batch")
-    assert str(refusal.value) == "simulation in a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU"
+    assert str(refusal.value) == "a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU"
 
 
 @pytest.mark.slow

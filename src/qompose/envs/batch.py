@@ -25,7 +25,7 @@ try:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what else is not installed
         from mujoco import mjx
 except ImportError:
-    raise QomposeError("simulation in a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
+    raise QomposeError("a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
 
 
 class Lane(eqx.Module):
