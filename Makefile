@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos fuzz lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -56,6 +56,9 @@ yardsticks: .venv-yardsticks/.ready  ## set up Stable-Baselines3 and SBX for ben
 
 chaos: .venv/.run  ## kill trainings 100 times, resume them, compare every bit
 	$(BIN)/python -m benchmarks.chaos
+
+crashes: .venv/.run  ## read a million crash states of the log, and torn checkpoints
+	$(BIN)/python -m benchmarks.crashes
 
 fuzz: .venv/.run  ## load a million mutated skills under an audit hook
 	$(BIN)/python -m benchmarks.fuzz

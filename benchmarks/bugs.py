@@ -20,7 +20,8 @@ VALUE, STEIN, QUADRATIC = "soft/value.py", "soft/stein.py", "soft/quadratic.py"
 SQL, DDPG, NAF = (f"agents/{name}.py" for name in ("sql", "ddpg", "naf"))
 TEST_SQL, TEST_DDPG, TEST_NAF = (f"tests/agents/test_{name}.py" for name in ("sql", "ddpg", "naf"))
 TEST_VALUE, TEST_STEIN, TEST_QUADRATIC = (f"tests/soft/test_{name}.py" for name in ("value", "stein", "quadratic"))
-LOCKSTEP, ONLINE, REPLAY = "envs/lockstep.py", "training/online.py", "replay.py"
+LOCKSTEP, REPLAY = "envs/lockstep.py", "replay.py"
+ONLINE, LEARNER = "training/online.py", "training/learner.py"
 TEST_LOCKSTEP, TEST_ONLINE, TEST_REPLAY = (
     "tests/envs/test_lockstep.py", "tests/training/test_online.py", "tests/test_replay.py",
 )  # fmt: skip
@@ -181,7 +182,7 @@ BUGS: tuple[Bug, ...] = (
         of(TEST_ONLINE, "every_lane_and_every_round_draws_its_own_actions"), ("sql", "goals"),
     ),
     Bug(
-        "the same batches every round", ONLINE,
+        "the same batches every round", LEARNER,
         (("jax.random.split(jax.random.fold_in(root, step), updates)", "jax.random.split(root, updates)"),),
         of(TEST_ONLINE, "every_update_of_every_round_draws_its_own_batch_and_key"), ("naf", "ddpg", "sql"),
     ),

@@ -4,9 +4,9 @@
 
 Every training is the command line's own, and small. A kill comes at any moment of the process, while it trains, or
 within the writing of a checkpoint or skill. Compared are all arrays of the last checkpoint (networks, optimisers,
-replay, simulators), its facts, the metrics without those of the clock, and the tensors of the skill. The processes
-share a cache of compiled functions. Writes section R2 of results/reliability.json, and stops with status 1 if bits
-differ. `--quick`: 5 kills of one algorithm, nothing is written.
+replay, simulators), its facts, the log of transitions, the metrics without those of the clock, and the tensors of the
+skill. The processes share a cache of compiled functions. Writes section R2 of results/reliability.json, and stops with
+status 1 if bits differ. `--quick`: 5 kills of one algorithm, nothing is written.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks.machine import write_section
 from qompose import store
+from qompose.log import LOG
 from qompose.run import read_metrics
 
 STEPS, SAVE_FREQ = 3000, 100
@@ -39,6 +40,7 @@ FLAGS = {
 TRAININGS = [*itertools.product(("MultiGoal", "PushLeft"), ("sql", "ddpg", "naf"))]
 MOMENTS = {"anywhere": 0.2, "training": 0.3, "saving": 0.5}  # share of the kills that aim at each
 KILLS_PER_TRAINING = 10
+MISSES = 5  # trainings in a row without a kill
 STAGE = ".qompose-new"
 
 
@@ -102,6 +104,7 @@ class Lane:
             "state": store.sha256_of(last / "state.safetensors"),
             "facts": {name: value for name, value in facts.items() if name != "seconds"},
             "metrics": metrics,
+            "log": store.sha256_of(self.directory / LOG),
             "skill": {path.name: store.sha256_of(path) for path in tensors},
         }
 
@@ -160,7 +163,7 @@ def torment(lane: Lane, kills: int, seconds: float, rng: random.Random) -> dict[
 
 
 def run(kills: int, trainings: list[tuple[str, str]], seed: int) -> dict[str, Any]:
-    rng, done, rows = random.Random(seed), 0, []
+    rng, done, missed, rows = random.Random(seed), 0, 0, []
     with tempfile.TemporaryDirectory() as folder:
         cache, wholes = Path(folder) / "compiled", {}
         for number in itertools.count():
@@ -177,7 +180,9 @@ def run(kills: int, trainings: list[tuple[str, str]], seed: int) -> dict[str, An
             different = [name for name in expected if outcome[name] != expected[name]]
             count = sum(found["moments"].values())
             rows.append({"env": env, "algo": algo, "kills": count, **found, "different": different})
-            done += count
+            done, missed = done + count, 0 if count else missed + 1
+            if missed == MISSES:
+                raise SystemExit(f"{MISSES} trainings ended before any kill reached them; give them more steps")
             print(f"{done:4d} kills: {env} {algo} {'differs: ' + ', '.join(different) if different else 'equal'}")
     return {
         "kills": done,

@@ -326,8 +326,53 @@ evaluation with a mean of 20 mm or less.
 """
 
 
+def fig5(result: dict[str, Any]) -> str:
+    def minutes(steps: Sequence[int | None]) -> str:
+        return " ".join("never" if step is None else f"{step * 0.05 / 60.0:.0f}" for step in steps)
+
+    rows = [
+        (
+            row["algorithm"], mode,
+            *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
+            minutes(row["first_success"]),
+        )
+        for row in result["rows"] for mode in row["success"]
+    ]  # fmt: skip
+    header = ("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items()))
+    return f"""## Fig. 5: Sawyer stacks
+
+Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), and minutes
+of robot time to the first evaluation with a success.
+
+{table((*header, "first success"), rows)}
+
+![final distance against robot time](fig5_stacking.png)
+"""
+
+
+def fig6(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["policy"], row["mode"],
+            *(" ".join(f"{share:.2f}" for share in row[name]) for name in ("seated", "collided", "success")),
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = ("policy", "acting", "brick in place", "tower touched", "in place and never touched")
+    return f"""## Fig. 6: stacking behind a tower
+
+Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
+replays of the two skills alone: `composed` acts on the mean of the two Q-functions, `1:3` with avoiding three times as
+heavy, `extracted` with a new sampler for the mean.
+
+{table(header, rows)}
+
+![what happens at the tower](fig6_tower.png)
+"""
+
+
 PARTS = ("value", "critic with value", "policy", "update")
-PAPER = ("table1", "fig2", "fig3", "fig4")  # made by `qompose reproduce`
+PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6")  # made by `qompose reproduce`
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     section.__name__: section
     for section in (

@@ -30,7 +30,7 @@ from benchmarks.machine import best_seconds, matrix_rates, write_results
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
-from qompose.training.online import learn
+from qompose.training.learner import learn
 from qompose.types import Transition
 from qompose.view.console import print_table
 

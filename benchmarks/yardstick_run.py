@@ -101,14 +101,14 @@ class Ours:
 
         while self.loop.step < until:
             self.loop.advance()
-        jax.block_until_ready(self.loop.state)
+        jax.block_until_ready(self.loop.learner.state)
 
     def policy(self) -> Policy:
         """What is judged: without noise for exploration, but as random as the policy of soft Q-learning is."""
         from qompose.training.online import follow
 
-        loop = self.loop
-        return lambda observations, step: follow(loop.agent, loop.state, observations, self._root, np.uint32(step))
+        agent, learner, root = self.loop.agent, self.loop.learner, self._root
+        return lambda observations, step: follow(agent, learner.state, observations, root, np.uint32(step))
 
     def best(self, seed: int) -> Policy | None:
         """Of soft Q-learning: the candidate of highest Q, as a saved skill acts."""
@@ -120,7 +120,8 @@ class Ours:
         if loop.agent.algorithm != "sql":
             return None
         fields = describe_skill("yardstick", self.env, loop.agent, loop.options, {})
-        trained = Trained(loop.state, loop.experience(), loop.episodes, loop.step, loop.diverged, 0.0, [])
+        state, experience = loop.learner.state, loop.learner.experience()
+        trained = Trained(state, experience, loop.episodes, loop.step, loop.diverged, 0.0, [])
         return skill_policy(export_skill(fields, trained), "best", seed)
 
 

@@ -81,8 +81,8 @@ def test_every_command_explains_its_options(capsys, name):
         (["eval", "a", "--mode", "greedy"], "Expected one of ('sample', 'resample', 'best')"),
         (["record"], "Missing from qompose record: STR"),
         (["plot"], "give the directory of at least one run"),
-        (["reproduce"], "Missing from qompose reproduce: {table1,fig2,fig3} Table I, Fig. 2 or Fig. 3 of the paper"),
-        (["reproduce", "fig9"], "Expected one of ('table1', 'fig2', 'fig3')"),
+        (["reproduce"], "Missing from qompose reproduce: {table1,fig2,"),
+        (["reproduce", "fig9"], "Expected one of ('table1', 'fig2', "),
         (["doctor", "now"], "Unrecognized options: now"),
     ],
 )

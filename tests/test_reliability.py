@@ -21,6 +21,13 @@ def test_trainings_killed_five_times_end_with_the_same_bits():
     assert result["kills"] == 5 and result["trainings_with_other_bits"] == 0
 
 
+def test_nothing_is_lost_in_twenty_thousand_crash_states():
+    result = quick("crashes")
+    assert result["log"]["bad"] == result["checkpoint"]["bad"] == []
+    assert result["log"]["states"] >= 20_000 and result["checkpoint"]["states"] > 150
+    assert len(result["log"]["of_each_kind"]) == 6
+
+
 def test_twenty_thousand_mutated_skills_load_or_are_refused_in_one_line():
     result = quick("fuzz")
     assert (result["mutations"], result["bad"], result["events"]) == (20_000, [], [])

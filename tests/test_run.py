@@ -284,13 +284,26 @@ def test_a_crash_anywhere_in_a_save_leaves_a_whole_checkpoint(tmp_path):
     assert call > 8  # the save does take several such calls
 
 
+@pytest.mark.parametrize("dtype", ["<f,4", "(,f4", "f4" * 20, "O", None])
+def test_a_checkpoint_with_a_damaged_dtype_gives_way_to_the_one_before_it(run, dtype):
+    for step in (100, 200):
+        run.save(step, arrays_at(step), FACTS)
+    path = run.directory / "checkpoints" / "000000200" / "state.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["arrays"].values():
+        entry[0] = dtype
+    path.write_text(json.dumps(manifest))
+    assert run.load()[0] == 100
+
+
 def test_figures_after_the_checkpoint_are_dropped_on_resuming(run):
     for step in (50, 100, 150):
         run.log(step, {"x": float(step)})
     run.save(100, arrays_at(100), FACTS)
     with open(run.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 200, "x"')  # cut short by a crash
-    Run(run.directory, CONFIG, resume=True).load()
+    again = Run(run.directory, CONFIG, resume=True)
+    again.forget_after(again.load()[0])
     run.log(150, {"x": 7.0})
     assert read_metrics(run.directory) == [{"step": 50, "x": 50.0}, {"step": 100, "x": 100.0}, {"step": 150, "x": 7.0}]
 
@@ -298,6 +311,7 @@ def test_figures_after_the_checkpoint_are_dropped_on_resuming(run):
 def test_a_run_that_starts_over_forgets_its_figures(run):
     run.log(50, {"x": 1.0})
     assert run.load() is None
+    run.forget_after(0)
     run.log(50, {"x": 2.0})
     assert read_metrics(run.directory) == [{"step": 50, "x": 2.0}]
 

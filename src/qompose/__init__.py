@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qompose.explanation import Explanation, explain
     from qompose.shipped import load
     from qompose.skill.artifact import Skill
-    from qompose.skill.expression import prefer
+    from qompose.skill.expression import gpi, prefer
     from qompose.tasks import make_task
     from qompose.training.correct import Correction
     from qompose.training.offline import Extraction, compose
@@ -49,6 +49,7 @@ _HOMES = {
     "Correction": "qompose.training.correct",
     "Extraction": "qompose.training.offline",
     "compose": "qompose.training.offline",
+    "gpi": "qompose.skill.expression",
     "prefer": "qompose.skill.expression",
     "Training": "qompose.training.online",
     "train": "qompose.training.session",
@@ -57,7 +58,7 @@ _HOMES = {
 
 __all__ = [
     "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "explain", "load", "make_task", "prefer", "record", "train",
+    "compose", "evaluate", "explain", "gpi", "load", "make_task", "prefer", "record", "train",
 ]  # fmt: skip
 
 _register()

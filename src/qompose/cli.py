@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "run a skill for a number of episodes and report the figures",
     "record": "write a video of a skill",
     "plot": "draw the learning curves of one or several runs",
+    "log": "check the log of a run, or rebuild its networks from it and compare every bit",
     "list": "list the tasks, the shipped skills and the skills in a folder",
     "demo": "train two skills, compose them, evaluate all three, draw and film them",
     "reproduce": "make a table or figure of the paper again: trainings, figures, picture",

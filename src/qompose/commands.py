@@ -20,7 +20,8 @@ import tyro
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import from_weights, title_of
+from qompose.skill.expression import Expression, from_weights, gpi, title_of
+from qompose.skill.notation import read_expression
 from qompose.store import parse_json
 from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
@@ -123,7 +124,7 @@ def compose(
     skills: Paths,
     extraction: Extraction,
     weights: tuple[float, ...] = (),
-    operator: Literal["and", "or"] = "and",
+    operator: Literal["and", "or", "gpi"] = "and",
     temperature: float | None = None,
     output_dir: Path | None = None,
     name: str | None = None,
@@ -138,18 +139,19 @@ def compose(
     """Combine skills into one that does all at once, or any of them, without an environment.
 
     Args:
-        skills: Directories of skills or runs, or names of shipped skills.
+        skills: Directories of skills or runs, or names of shipped skills; or one expression of them in quotes, such as
+            "stack & ~(0.5 * obstacle)" or "gpi(a & b)".
         extraction: How the policy is extracted.
         weights: One weight for each skill, equal unless given. With "and" used as given, and a negative one avoids;
             with "or" relative.
-        operator: Do all at once, or any.
+        operator: Do all at once, or any, or all at once by the best of what following each skill is worth.
         temperature: Temperature of the composed policy, in reward units; the one that follows from the skills unless
             given.
         output_dir: Where the composed skill goes; skills/NAME unless given.
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
-        correct_steps: Gradient steps of the correction.
+        correct_steps: Gradient steps of the correction, or of gpi.
         correct_residuals: Correct the critics' own errors, too, by the rewards of every skill's task.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
@@ -157,12 +159,7 @@ def compose(
     """
     from qompose.training import offline
 
-    weighted = _weigh(skills, weights)
-    if operator == "or":
-        terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
-        expression = functools.reduce(lambda one, other: one | other, terms)
-    else:
-        expression = from_weights(weighted)
+    expression = _express(skills, weights, operator)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
@@ -181,8 +178,9 @@ def compose(
     }  # fmt: skip
     if json:
         return answer
-    parts = " + ".join(f"{weight:.3g} Q[{part.name}]" for part, weight in weighted.items())
-    parts = repr(expression) if operator == "or" else parts.replace("+ -", "- ")
+    composition = skill.composition or {}
+    terms = zip(composition["weights"] or (), composition["names"], strict=False)
+    parts = " + ".join(f"{weight:.3g} Q[{part}]" for weight, part in terms).replace("+ -", "- ") or repr(expression)
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
     taken = " - C" if correct else ""
     print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
@@ -332,6 +330,33 @@ def plot(runs: Paths, output: Path = Path("curves.png"), json: Switch = False) -
     return None
 
 
+def log(
+    action: tyro.conf.Positional[Literal["verify", "replay"]], run: tyro.conf.Positional[Path], json: Switch = False
+) -> dict[str, Any] | None:
+    """Check the log of a run, or rebuild its networks from it, without an environment, and compare every bit.
+
+    Args:
+        action: Check the log's records and its schedule of updates, or train on it once more.
+        run: Directory of a run.
+        json: Print the answer as JSON.
+    """
+    from qompose.training.rebuild import replay_log, verify_log
+
+    if action == "verify":
+        answer = verify_log(run)
+    else:
+        with bars() as shown:
+            answer = replay_log(run, on_progress=lambda done, total: shown.update("replaying", done, total))
+    if json:
+        return answer
+    torn = f"; {answer['torn_bytes']} bytes behind them are torn" if answer["torn_bytes"] else ""
+    print(f"{answer['transitions']} transitions of {answer['steps']} steps, {answer['updates']} updates{torn}")
+    if answer.get("checkpoint") is not None:
+        skill = " and of the skill" if answer["skill"] else ""
+        print(f"the networks are those of checkpoint {answer['checkpoint']}{skill}, bit for bit")
+    return None
+
+
 def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switch = False) -> dict[str, Any] | None:
     """List the tasks, the shipped skills and the skills in some folders.
 
@@ -388,7 +413,7 @@ def demo(
 
 
 def reproduce(
-    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4"]],
+    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition"]],
     seeds: int = 3,
     total_steps: int | None = None,
     workers: int | None = None,
@@ -398,20 +423,25 @@ def reproduce(
     """Make a table or figure of the paper again. The same command goes on after an interruption.
 
     Args:
-        what: Table I, or a figure of the paper.
+        what: Table I or a figure of the paper; or composition, what each operator loses on finite problems.
         seeds: How many seeds: 0, 1, 2, ...
         total_steps: Environment steps of each training: 60 000 unless given; of fig4 12 000, and half as many more
             for random targets.
         workers: Trainings side by side, one core each; as many as there are cores unless given.
-        output_dir: Where everything goes: reproduce, or reproduce-sawyer, unless given. What is finished there is
-            kept, also what another table or figure made.
+        output_dir: Where everything goes: reproduce, reproduce-reach or reproduce-stack unless given. What is finished
+            there is kept, also what another table or figure made.
         json: Print the answer as JSON.
     """
-    from qompose.paper import fig2, fig3, fig4, table1
+    from qompose.paper import composition, fig2, fig3, fig4, fig5, fig6, table1
     from qompose.paper.study import Study
 
-    chosen = {"table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4}[what]
-    folder, steps = ("reproduce-sawyer", 12_000) if what == "fig4" else ("reproduce", 60_000)
+    made = {
+        "table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5, "fig6": fig6,
+        "composition": composition,
+    }  # fmt: skip
+    chosen = made[what]
+    others = {"fig4": ("reproduce-reach", 12_000), "fig5": ("reproduce-stack", 60_000)}
+    folder, steps = others.get("fig5" if what == "fig6" else what, ("reproduce", 60_000))
     study = Study(output_dir or Path(folder), seeds, steps if total_steps is None else total_steps, workers)
     result = chosen.reproduce(study)
     if json:
@@ -445,6 +475,19 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     if not ok:
         raise QomposeError("something does not work; see FAILED above")
     return None
+
+
+def _express(skills: tuple[str, ...], weights: tuple[float, ...], operator: str) -> Expression:
+    """What the positional arguments of `compose` mean: one expression, or skills under one operator."""
+    if len(skills) == 1 and set(skills[0]) & set("&|~*("):
+        if weights or operator != "and":
+            raise QomposeError("weights and operators stand in the expression itself; leave the flags out")
+        return read_expression(skills[0], load)
+    weighted = _weigh(skills, weights)
+    if operator == "or":
+        terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
+        return functools.reduce(lambda one, other: one | other, terms)
+    return gpi(weighted) if operator == "gpi" else from_weights(weighted)
 
 
 def _weigh(skills: tuple[str, ...], weights: tuple[float, ...]) -> dict[Skill, float]:

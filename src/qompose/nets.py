@@ -1,6 +1,6 @@
 """Networks as equinox modules of one state, and their way to and from the named arrays of a skill.
 
-A composed Q (`SumQ`, `OrQ`, `PreferQ`) is one more Q. The kinds form a closed set; nothing is ever imported by name.
+A composed Q (`COMPOSED`) is one more Q. The kinds form a closed set; nothing is ever imported by name.
 """
 
 from __future__ import annotations
@@ -231,6 +231,18 @@ class CorrectedQ(_ComposedQ):
         return total - correction
 
 
+class GpiQ(_ComposedQ):
+    """max_i Q^{π_i}_w: the best of what following each of several policies is worth (Hunt et al. 2019)."""
+
+    # One member for each policy.
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*shape act"]
+    ) -> Float[Array, "*shape"]:
+        """Values of any number of actions in one state, or in each state of a batch."""
+        return jnp.max(jnp.stack([member(observation, action) for member in self.members]), axis=0)
+
+
 class Sampler(eqx.Module):
     """u = f(s, ξ), a = tanh u, ξ ~ N(0, I): an implicit density that Stein descent shapes (Haarnoja et al. 2017)."""
 
@@ -253,9 +265,9 @@ class Actor(eqx.Module):
         return jnp.tanh(self.network(observation))
 
 
-AnyQ = QFunction | QuadraticQ | SumQ | OrQ | PreferQ | CorrectedQ
+AnyQ = QFunction | QuadraticQ | SumQ | OrQ | PreferQ | CorrectedQ | GpiQ
 Module = AnyQ | Sampler | Actor
-COMPOSED: dict[str, type] = {"sum": SumQ, "or": OrQ, "prefer": PreferQ, "corrected": CorrectedQ}
+COMPOSED: dict[str, type] = {"sum": SumQ, "or": OrQ, "prefer": PreferQ, "corrected": CorrectedQ, "gpi": GpiQ}
 KINDS: dict[type, str] = {QFunction: "critic", QuadraticQ: "quadratic", Sampler: "sampler", Actor: "actor"}
 
 
@@ -274,7 +286,7 @@ def set_observation_scale(module: Any, mean: Array, scale: Array) -> Any:
 
 def describe(module: Module) -> dict[str, Any]:
     """The module's specification, as a skill's manifest holds it."""
-    if isinstance(module, SumQ | OrQ | PreferQ | CorrectedQ):
+    if isinstance(module, _ComposedQ):
         kind = next(kind for kind, composed in COMPOSED.items() if isinstance(module, composed))
         fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
         members = [describe(member) for member in fields.pop("members")]
@@ -287,7 +299,7 @@ def describe(module: Module) -> dict[str, Any]:
 
 def to_arrays(module: Module) -> dict[str, np.ndarray]:
     """The module's numbers under the names of a skill's file."""
-    if isinstance(module, SumQ | OrQ | PreferQ | CorrectedQ):
+    if isinstance(module, _ComposedQ):
         parts = enumerate(to_arrays(member) for member in module.members)
         return {f"{index}/{name}": array for index, part in parts for name, array in part.items()}
     network = module.network

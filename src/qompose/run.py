@@ -1,6 +1,7 @@
 """The run directory: what was asked for, what happened, and the last good state.
 
-    config.json   command.txt   system.json   metrics.jsonl   events.out.tfevents.*   checkpoints/<step>/   last
+    config.json   command.txt   system.json   transitions.log   metrics.jsonl   events.out.tfevents.*
+    checkpoints/<step>/   last
 
 A checkpoint appears whole or not at all, and the one before it is removed only after the new one is on the disk.
 """
@@ -31,6 +32,7 @@ from qompose.types import QomposeError
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
 BITS_DEPEND_ON = ("python", "platform", "processor", "cores", "device")  # and the versions of the packages
 CHECKPOINTS_KEPT = 2
+DTYPES = {dtype.str: dtype for dtype in store.DTYPES.values()}
 # All that a start may leave if it is killed before config.json, written last, says that the run has begun.
 UNBEGUN = {"command.txt", "system.json", ".system.json.new", ".config.json.new"}
 LONGEST_COMMAND = 4096  # what a skill can hold
@@ -178,25 +180,23 @@ class Run:
     def load(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
         """The latest checkpoint that can be read whole: (step, arrays, facts), or None if none was ever written.
 
-        Figures logged after it are taken out of metrics.jsonl: the resumed run will write them again. Raises
-        QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
+        Raises QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
         """
         for step in reversed(self._steps()):
             folder = self.directory / "checkpoints" / f"{step:09d}"
             try:
                 manifest = store.read_json(folder / "state.json")
                 facts = dict(manifest["facts"])
-                expected = {name: (dtype, tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
+                # Looked up: NumPy evaluates what stands in the name of a dtype.
+                expected = {name: (DTYPES[dtype], tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
                 arrays = store.read_arrays(
                     folder / "state.safetensors", expected, sha256=manifest["sha256"], finite=False
                 )
             except (QomposeError, OSError, AttributeError, KeyError, TypeError, ValueError):
                 continue
-            self._forget_after(step)
             return step, arrays, facts
         if self._steps():
             raise QomposeError(f"{self.directory}: no checkpoint can be read; start a new run in another directory")
-        self._forget_after(-1)
         return None
 
     def _steps(self) -> list[int]:
@@ -205,7 +205,8 @@ class Run:
             int(entry.name) for entry in folder.glob("[0-9]*") if re.fullmatch(r"\d{9,}", entry.name, re.ASCII)
         )
 
-    def _forget_after(self, step: int) -> None:
+    def forget_after(self, step: int) -> None:
+        """Take figures of later steps out of metrics.jsonl: the run goes on from this one, and writes them again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= step]
         temporary = self.directory / "metrics.jsonl.new"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

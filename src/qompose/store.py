@@ -365,7 +365,7 @@ def publish(directory: str | os.PathLike[str], writer: Callable[[Path], None], *
                 if os.path.lexists(target):
                     os.rename(target, old)
                 os.rename(new, target)
-                _sync(target.parent)
+                sync(target.parent)
             except BaseException:
                 if os.path.lexists(old) and not os.path.lexists(target):
                     os.rename(old, target)
@@ -414,11 +414,12 @@ def _remove(path: Path) -> None:
 def _sync_tree(directory: Path) -> None:
     for folder, _, files in os.walk(directory, topdown=False):
         for name in files:
-            _sync(Path(folder, name))
-        _sync(Path(folder))
+            sync(Path(folder, name))
+        sync(Path(folder))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a directory, are on the disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qompose.skill import expression as module
-from qompose.skill.expression import Leaf, alternatives_of, from_weights, prefer, pursued, title_of, weights_of
+from qompose.skill.expression import Leaf, alternatives_of, from_weights, gpi, prefer, pursued, title_of, weights_of
 from qompose.types import QomposeError
 
 a, b, c, d = (Leaf(name) for name in "abcd")
@@ -250,10 +250,11 @@ def test_nested_expressions_read_as_they_were_written():
         (a & b | c, "(a & b) | c"),
         (1 * (a | b) | c, "1*(a | b) | c"),
         (2 * (a | b) & c, "2*(a | b) & c"),
+        (gpi(a & ~(0.5 * b)) & c, "gpi(a & ~(0.5*b)) & c"),
         (prefer(~a, b | c, slack=0.5), "prefer(~a, b | c, slack=0.5, width=0.125, strength=1.25)"),
     ):
         assert repr(form) == text
-        assert repr(eval(text, {"a": a, "b": b, "c": c, "prefer": prefer})) == text
+        assert repr(eval(text, {"a": a, "b": b, "c": c, "prefer": prefer, "gpi": gpi})) == text
 
 
 def test_titles_are_words():
@@ -261,6 +262,7 @@ def test_titles_are_words():
         (a & 2 * b & ~c, "a-and-b-and-not-c"),
         (1 * (a | b) | c, "a-or-b-or-c"),
         (prefer(~a, b, slack=1), "not-a-over-b"),
+        (gpi(a & ~b), "gpi-a-and-not-b"),
         (from_weights({a: 0.7, b: -0.2}), "a-and-not-b"),
         (a, "a"),
     ):
@@ -270,7 +272,19 @@ def test_titles_are_words():
 def test_what_is_pursued_is_found_through_every_operator():
     assert pursued(a & ~b) == [a]
     assert pursued(~(a & ~b) & c) == [b, c]
+    assert pursued(gpi(a & ~b) & ~c) == [a, b] and pursued(a & ~gpi(b & c)) == [a]
     assert pursued(~(a | b) & prefer(~c, d, slack=1)) == [d]
     assert pursued((a | b) & ~(a & b)) == [a, b]
     assert pursued(from_weights({a: 0.7, b: -0.2})) == [a]
     assert pursued(~a & ~b) == [a, b]  # nothing is pursued
+
+
+def test_gpi_takes_a_weighted_sum_and_is_a_term():
+    form = gpi({a: 0.7, b: -0.2})
+    assert form.leaves == (a, b) and repr(form) == "gpi({a: 0.7, b: -0.2})"
+    assert [weight for _, weight in weights_of(3 * form & c)] == [0.75, 0.25]
+    for wrong in (a | b, prefer(a, b, slack=1), gpi(a & b), (a | b) & c):
+        with pytest.raises(QomposeError, match="has no reward of its own; gpi takes a weighted sum"):
+            gpi(wrong)
+    with pytest.raises(QomposeError, match="is not an expression of skills"):
+        gpi("a & b")

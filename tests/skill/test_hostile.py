@@ -174,6 +174,8 @@ CORPUS = {
           for name in ("run.py", "__init__.py", "skill.pkl", "critic.pt", "conftest.py", "libx.so")),
     ],
     "code named in the configuration": [
+        ("a gpi of no policies", put("critic", to={"kind": "gpi", "of": []}), r"manifest\.json: critic\.of"),
+        ("a gpi of a gpi", put("critic", to={"kind": "gpi", "of": [{"kind": "gpi"}]}), r".*critic\.of: must be net"),
         *((f"kind {word}", put("critic", "kind", to=word), r"manifest\.json: critic\.kind") for word in CODE),
         *((f"algorithm {word}", put("algorithm", to=word), r"manifest\.json: algorithm") for word in CODE),
         *((f"field {word}", put(word, to="torch.nn.Module"), r"manifest\.json: .*is unknown")

@@ -334,10 +334,11 @@ def test_a_tree_outside_the_schema_is_refused(spec, field):
 
 OR = {"kind": "or", "weights": [0.25, 0.75], "temperature": 0.1, "of": [CRITIC, CRITIC]}
 PREFER = {"kind": "prefer", "slack": 0.5, "width": 0.1, "strength": 1.0, "candidates": 32, "of": [CRITIC, CRITIC]}
+GPI = {"kind": "gpi", "of": [CRITIC, CRITIC]}
 NESTED = {
     "kind": "sum",
-    "weights": [0.5, -0.7, 2.0],
-    "of": [CRITIC, {**OR, "of": [PREFER, CRITIC]}, {**PREFER, "of": [OR, OR]}],
+    "weights": [0.5, -0.7, 2.0, -0.3],
+    "of": [CRITIC, {**OR, "of": [PREFER, CRITIC]}, {**PREFER, "of": [OR, OR]}, GPI],
 }
 
 
@@ -366,6 +367,10 @@ NESTED = {
         (PREFER, {"of": [CRITIC]}, r"critic\.of: must be 2 networks"),
         (PREFER, {"of": [CRITIC] * 3}, r"critic\.of: must be 2 networks"),
         (PREFER, {"weights": [0.5, 0.5]}, r"critic\.'weights': does not belong to kind prefer"),
+        (GPI, {"weights": [0.5, 0.5]}, r"critic\.'weights': does not belong to kind gpi"),
+        (GPI, {"of": []}, r"critic\.of: must be a list of 1 to"),
+        (GPI, {"of": [CRITIC, OR]}, r"critic\.of: must be networks of kind critic"),
+        (GPI, {"of": [CRITIC, None]}, r"critic\.of: must be networks of kind critic"),
     ],
 )
 def test_an_or_and_a_preference_outside_the_schema_are_refused(spec, change, field):
@@ -374,7 +379,7 @@ def test_an_or_and_a_preference_outside_the_schema_are_refused(spec, change, fie
         check_spec({**spec, **change}, "critic", "sql")
 
 
-@pytest.mark.parametrize("spec", [OR, PREFER], ids=["or", "prefer"])
+@pytest.mark.parametrize("spec", [OR, PREFER, GPI], ids=["or", "prefer", "gpi"])
 def test_every_field_of_an_or_and_a_preference_is_required(spec):
     for name in spec:
         with pytest.raises(QomposeError, match=name):
@@ -396,6 +401,8 @@ def test_a_tree_of_every_operator_computes_its_equations(random_network):
             return plain(spec, wide(network.arrays, prefix), o, a)
         children = [(child, f"{prefix}{index}/") for index, child in enumerate(spec["of"])]
         each = [value(*child, o, a) for child in children]
+        if spec["kind"] == "gpi":
+            return max(each)
         if spec["kind"] == "sum":
             return np.dot(spec["weights"], each)
         if spec["kind"] == "or":

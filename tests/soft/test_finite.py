@@ -476,3 +476,25 @@ def test_combined_values_equal_the_composed_energy(problem):
 def test_expected_next_value_is_discounted():
     kernel = 0.9 * np.array([[[0.25, 0.75], [1.0, 0.0]], [[0.0, 0.0], [0.5, 0.5]]])
     np.testing.assert_allclose(expect_next(kernel, np.array([4.0, 8.0])), 0.9 * np.array([[7.0, 4.0], [0.0, 6.0]]))
+
+
+def test_the_best_of_the_skills_own_policies_is_a_lower_bound_for_any_weights_and_temperatures():
+    rng = np.random.default_rng(7)
+    exact = 0
+    for trial in range(200):
+        skills, states, actions = int(rng.integers(2, 5)), 6, 4
+        kernel = 0.9 * rng.dirichlet(np.ones(states), (states, actions))
+        reward = rng.normal(size=(skills, states, actions)) * 3.0
+        temperatures, alpha = rng.uniform(0.1, 2.0, skills), float(rng.uniform(0.1, 2.0))
+        weights = rng.normal(size=skills) if trial % 2 else np.eye(skills)[0]
+        policies = boltzmann(optimal_q(reward, kernel[None], temperatures), temperatures)
+        if not trial % 2:
+            alpha = temperatures[0]
+        composed = combine(weights, reward)
+        best = evaluate(composed, kernel[None], policies, np.full(skills, alpha)).max(axis=0)
+        worth = evaluate(composed, kernel, boltzmann(best, alpha), alpha)
+        optimal = optimal_q(composed, kernel, alpha)
+        slack = 1e-10 * (1.0 + np.abs(optimal).max())
+        assert np.all(best <= worth + slack) and np.all(worth <= optimal + slack)
+        exact += not trial % 2 and np.allclose(best, optimal, atol=slack)
+    assert exact == 100  # where the task is that of one skill, following it is optimal

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import line
 from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
@@ -13,7 +14,6 @@ from qompose.tasks.task import relabel
 from qompose.training.correct import Correction, learn_correction, survey
 from qompose.training.offline import Extraction, compose
 from qompose.types import QomposeError
-from tests.training import line
 
 QUICK = Correction(steps=150, batch_size=16, hidden=(8,), candidates=16, kept=2)
 EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))

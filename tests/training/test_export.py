@@ -8,7 +8,8 @@ import pytest
 from qompose.envs.lockstep import Lockstep
 from qompose.skill.artifact import Skill
 from qompose.training.export import describe_skill, export_skill
-from qompose.training.online import Trained, init
+from qompose.training.learner import init
+from qompose.training.online import Trained
 from qompose.types import QomposeError, Transition
 
 

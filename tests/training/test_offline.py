@@ -17,8 +17,9 @@ from qompose.skill.expression import prefer
 from qompose.skill.network import Network
 from qompose.training import offline
 from qompose.training.export import describe_skill, export_skill
+from qompose.training.learner import init
 from qompose.training.offline import Extraction, compose, extract_policy
-from qompose.training.online import Trained, Training, init
+from qompose.training.online import Trained, Training
 from qompose.types import QomposeError, Transition
 
 QUICK = Extraction(steps=250, batch_size=32, hidden=(16,), learning_rate=3e-3)

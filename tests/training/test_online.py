@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -20,8 +21,9 @@ from qompose.agents.naf import NAF
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
 from qompose.run import Run, name_leaves, read_metrics
-from qompose.training import online
-from qompose.training.online import Loop, Training, explore, learn, train_online
+from qompose.training import learner, online
+from qompose.training.learner import learn
+from qompose.training.online import Loop, Training, explore, train_online
 from qompose.training.session import train
 from qompose.types import QomposeError, Transition
 
@@ -215,7 +217,7 @@ def train_foreign(env, agent, training, directory):
         train(env, on_progress=stop, **settings)
     notices = []
     skill = train(env, resume=True, on_notice=notices.append, **settings)
-    assert notices == [f"resumed at step 200; {env} cannot restore its state, so new episodes start"]
+    assert notices == [f"resumed at step 400; {env} cannot restore its state, so new episodes start"]
     assert skill.provenance["steps"] == 600 and skill.task == {"id": env, "options": {}}
     # What is not known of a foreign environment is left open.
     assert skill.observation["names"] is None and skill.control_period is None
@@ -326,8 +328,8 @@ def test_nothing_of_a_broken_step_is_stored(make_walk, tiny_agent, tiny_training
     with pytest.raises(QomposeError):
         while True:
             loop.advance()
-    assert loop.step == 120 and len(loop.experience().reward) == 120 and len(loop.pending) == 0
-    assert all(np.isfinite(part).all() for part in loop.experience())
+    assert loop.step == 120 and len(loop.learner.experience().reward) == 120 and len(loop.learner.pending) == 0
+    assert all(np.isfinite(part).all() for part in loop.learner.experience())
     assert loop.whole  # as the environment starts anew in any case
 
 
@@ -353,11 +355,11 @@ def test_a_round_that_diverges_gives_back_the_state_from_before_it(tiny_agent, a
     good = good._replace(terminated=np.zeros(4, np.float32))
 
     def run(new, blow=1.0):
-        state = online.init(agent, 2, 2, online.stream(0, online.INIT))
+        state = learner.init(agent, 2, 2, learner.stream(0, learner.INIT))
         state = eqx.tree_at(lambda s: s.critic.network.weight_out, state, replace_fn=lambda w: w * blow)
         before = {name: array.copy() for name, array in name_leaves(state).items()}
-        replay = online.init_replay(604, 2, 2)
-        state, replay, figures = learn(agent, 4, state, replay, new, online.stream(0, online.LEARN), np.uint32(7))
+        replay = init_replay(604, 2, 2)
+        state, replay, figures = learn(agent, 4, state, replay, new, learner.stream(0, learner.LEARN), np.uint32(7))
         after = name_leaves(state)
         same = all(np.array_equal(before[name], after[name]) for name in before)
         return bool(figures["rejected"]), same, after
@@ -375,13 +377,13 @@ def test_a_round_that_diverges_gives_back_the_state_from_before_it(tiny_agent, a
 
 def spoil(monkeypatch, steps):
     """Let rewards that no environment could give reach the updates of some rounds."""
-    real = online.learn
+    real = learner.learn
 
     def spoiled(agent, updates, state, replay, new, root, step):
         bad = new._replace(reward=np.full_like(new.reward, np.inf)) if int(step) in steps else new
         return real(agent, updates, state, replay, bad, root, step)
 
-    monkeypatch.setattr(online, "learn", spoiled)
+    monkeypatch.setattr(learner, "learn", spoiled)
 
 
 def test_a_training_that_diverges_again_and_again_stops_in_one_line_with_its_last_good_state(
@@ -403,13 +405,13 @@ def test_a_training_that_diverges_again_and_again_stops_in_one_line_with_its_las
 def test_rounds_that_were_taken_back_are_counted_reported_and_survived(
     make_walk, tiny_agent, tiny_training, tmp_path, monkeypatch
 ):
-    real = online.learn
+    real = learner.learn
 
     def once(agent, updates, state, replay, new, root, step):
         state, replay, figures = real(agent, updates, state, replay, new, root, step)
         return state, replay, figures | {"rejected": jnp.array(int(step) in (300, 304, 400))}
 
-    monkeypatch.setattr(online, "learn", once)
+    monkeypatch.setattr(learner, "learn", once)
     trained = train_online(
         make_walk(AutoresetMode.SAME_STEP),
         tiny_agent,
@@ -427,12 +429,12 @@ def test_a_small_replay_keeps_the_latest_transitions(make_walk, tiny_agent, tiny
     # All warm-up, so that nothing need be compiled for this capacity but the insertion.
     options = replace(tiny_training, warmup_steps=599, replay_size=98)
     loop = Loop(make_walk(AutoresetMode.SAME_STEP), tiny_agent, options)
-    assert loop.replay.capacity == 100  # whole rounds
+    assert loop.learner.replay.capacity == 100  # whole rounds
     every = []
     for _ in range(130):
         loop.advance()
-        every.append(loop.experience())
-    assert loop.stored == 520 and len(every[-1].reward) == 100
+        every.append(loop.learner.experience())
+    assert loop.learner.stored == 520 and len(every[-1].reward) == 100
     assert len(every[10].reward) == 44  # not yet full: no row that was never written
     latest = {key for batch in every[-25:] for key in true_steps(batch)} - set(true_steps(every[-26]))
     assert set(true_steps(every[-1])) == latest and max(true_steps(every[-1]).values()) == 1
@@ -449,7 +451,7 @@ def test_warm_up_acts_uniformly_and_differently_in_every_lane(make_walk, tiny_ag
     loop = Loop(make_walk(AutoresetMode.SAME_STEP), tiny_agent, replace(tiny_training, warmup_steps=599))
     for _ in range(100):
         loop.advance()
-    actions = loop.experience().action
+    actions = loop.learner.experience().action
     assert len(np.unique(actions)) == actions.size == 800
     counts, _ = np.histogram(actions, bins=4, range=(-1.0, 1.0))
     assert (np.abs(counts - 200) < 62).all()  # five standard deviations
@@ -507,18 +509,19 @@ DICE = Dice()
 
 def test_an_evaluation_follows_the_policy_and_does_not_explore(make_walk, tiny_training):
     loop = Loop.__new__(Loop)
-    loop.agent, loop.state, loop.options = DICE, jnp.zeros((), jnp.int32), replace(tiny_training, eval_episodes=4)
+    loop.agent, loop.options = DICE, replace(tiny_training, eval_episodes=4)
+    loop.learner = SimpleNamespace(state=jnp.zeros((), jnp.int32))
     assert online._evaluate(loop, make_walk())["eval/mean_reward"] == 0.0  # the reward is the first action
 
 
 def test_every_lane_and_every_round_draws_its_own_actions():
-    root, observations = online.stream(0, online.EXPLORE), np.zeros((8, 2), np.float32)
+    root, observations = learner.stream(0, learner.EXPLORE), np.zeros((8, 2), np.float32)
     rounds = [np.asarray(explore(DICE, jnp.zeros(()), observations, root, np.uint32(step))) for step in (8, 16)]
     assert len(np.unique(np.concatenate(rounds))) == 2 * 8 * 2
 
 
 def test_every_update_of_every_round_draws_its_own_batch_and_key():
-    root, rewards = online.stream(0, online.LEARN), jax.random.normal(jax.random.key(0), (64,))
+    root, rewards = learner.stream(0, learner.LEARN), jax.random.normal(jax.random.key(0), (64,))
     new = Transition(jnp.zeros((64, 2)), jnp.zeros((64, 2)), rewards, jnp.zeros((64, 2)), jnp.zeros(64))
     given = []
     for step in (8, 16):
@@ -550,9 +553,10 @@ def test_numbers_that_cannot_be_meant_are_refused(tiny_training, change, message
 
 def test_the_largest_seed_works_and_differs_from_the_smallest(make_walk, tiny_agent, tiny_training):
     first, last = (
-        Loop(make_walk(), tiny_agent, replace(tiny_training, seed=seed)) for seed in (0, online.LARGEST_SEED)
+        Loop(make_walk(), tiny_agent, replace(tiny_training, seed=seed)) for seed in (0, learner.LARGEST_SEED)
     )
-    assert not np.array_equal(first.state.critic.network.weight_out, last.state.critic.network.weight_out)
+    weights = [loop.learner.state.critic.network.weight_out for loop in (first, last)]
+    assert not np.array_equal(*weights)
 
 
 def test_a_replay_beyond_the_memory_is_refused_in_one_line(make_walk, tiny_agent):

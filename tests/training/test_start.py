@@ -53,7 +53,7 @@ def test_the_agent_is_as_warm_and_as_patient_as_the_skill(composed):
 def test_the_experience_counts_with_the_rewards_of_the_new_task(composed, tiny_skills, tiny_training):
     env, agent = Lockstep.make("MultiGoal", 4, BOTH), agent_of(composed)
     loop = Loop(env, agent, tiny_training, begin_with(agent, env, composed))
-    held, union = loop.experience(), unite_replays(list(tiny_skills.values()))
+    held, union = loop.learner.experience(), unite_replays(list(tiny_skills.values()))
     wanted = relabel(make_task("MultiGoal", **BOTH), union)
     for found, expected in zip(held, wanted, strict=True):
         assert np.array_equal(found, expected)
@@ -64,15 +64,15 @@ def test_the_warm_up_follows_the_skill_and_leaves_its_networks_alone(composed, t
     env, agent = Lockstep.make("MultiGoal", 4, BOTH), agent_of(composed)
     start = begin_with(agent, env, composed)
     loop = Loop(env, agent, tiny_training, start)
-    before = name_leaves(loop.state)
+    before = name_leaves(loop.learner.state)
     actions = loop._choose()
     from_nothing = Loop(env, agent, tiny_training)._choose()
     assert not np.allclose(actions, from_nothing)
-    while loop.stored < tiny_training.warmup_steps - env.num_envs:
+    while loop.learner.stored < tiny_training.warmup_steps - env.num_envs:
         loop.advance()
-    assert all(np.array_equal(array, before[name]) for name, array in name_leaves(loop.state).items())
+    assert all(np.array_equal(array, before[name]) for name, array in name_leaves(loop.learner.state).items())
     loop.advance()
-    assert any(not np.array_equal(array, before[name]) for name, array in name_leaves(loop.state).items())
+    assert any(not np.array_equal(array, before[name]) for name, array in name_leaves(loop.learner.state).items())
     # What the skill holds is read, never written.
     assert np.array_equal(np.asarray(start.state.sampler.network.weight_out), composed.sampler.arrays["weight_out"])
 
@@ -159,23 +159,23 @@ def test_borrowed_experience_is_learned_from_with_the_own_rewards_but_not_carrie
     skill = tiny_skills["right"]
     skill = replace(skill, replay=type(skill.replay)(*(column[:count] for column in skill.replay)))
     loop = borrowing_loop(skill, tiny_training)
-    held, own = rows_of(loop.experience()), rows_of(loop.own())
+    held, own = rows_of(loop.learner.experience()), rows_of(loop.learner.own())
     whole = count // 4 * 4  # rounds of four lanes
     wanted = rows_of(relabel(make_task("MultiGoal", goals=[2]), skill.replay))[count - whole :]
     assert len(own) == 0 and np.array_equal(held, wanted)
     for _ in range(5):
         loop.advance()
-    assert np.array_equal(rows_of(loop.experience())[:whole], wanted) and len(loop.own().reward) == 20
-    assert np.array_equal(rows_of(loop.own()), rows_of(loop.experience())[whole:])
+    assert np.array_equal(rows_of(loop.learner.experience())[:whole], wanted) and len(loop.learner.own().reward) == 20
+    assert np.array_equal(rows_of(loop.learner.own()), rows_of(loop.learner.experience())[whole:])
 
 
 def test_in_a_full_replay_the_borrowed_goes_first(tiny_skills, tiny_training):
     loop = borrowing_loop(tiny_skills["right"], tiny_training, replay_size=100)
-    borrowed = rows_of(loop.experience())
-    assert loop.replay.capacity == 100 and len(borrowed) == 100 and len(loop.own().reward) == 0
+    borrowed = rows_of(loop.learner.experience())
+    assert loop.learner.replay.capacity == 100 and len(borrowed) == 100 and len(loop.learner.own().reward) == 0
     for count in range(1, 27):
         loop.advance()
-        own, held = rows_of(loop.own()), rows_of(loop.experience())
+        own, held = rows_of(loop.learner.own()), rows_of(loop.learner.experience())
         assert len(own) == min(4 * count, 100) and len(held) == 100
         assert np.array_equal(held[4 * count :], borrowed[4 * count :])
 

@@ -46,6 +46,8 @@ class SQL:
     """α, in reward units."""
     initial_heat: float = 5.0
     """How many times α the temperature is at first; see `heat`. 1 keeps it constant."""
+    critic_unit: float | None = None
+    """Unit in which the critic's network learns Q, in reward units; α unless given. See `calibrate`."""
     discount: float = 0.99
     """γ per control step."""
     hidden: tuple[int, ...] = (128, 128)
@@ -82,7 +84,7 @@ class SQL:
         if self.proposal not in ("mixture", "uniform"):
             raise QomposeError(f"proposal is {self.proposal!r}; choose mixture or uniform")
         check_hyperparameters(
-            self, temperature=(1e-8, 1e8), initial_heat=(1.0, 1e3), sampler_learning_rate=RATE,
+            self, temperature=(1e-8, 1e8), critic_unit=(1e-8, 1e8), initial_heat=(1.0, 1e3), sampler_learning_rate=RATE,
             target_period=(1, 10**9), value_particles=PARTICLES, fit_particles=PARTICLES, fixed_particles=PARTICLES,
             updated_particles=(1, 65536),
         )  # fmt: skip
@@ -126,13 +128,15 @@ class SQL:
     def calibrate(self, state: SQLState, data: Transition) -> SQLState:
         """Fix the networks' input and output scales from first data: once, before the first update.
 
-        Observations are centred and scaled per dimension; Q = mean(r)/(1−γ) + α · network. The offset is the value of
-        acting at random for ever; the unit inside the network is α, since differences of a few α are what the policy
-        resolves: a coarser unit drowns them in the noise of the optimiser. data: a few hundred transitions or more.
+        Observations are centred and scaled per dimension; Q = mean(r)/(1−γ) + unit · network. The offset is the value
+        of acting at random for ever; the unit is α unless given, since differences of a few α are what the policy
+        resolves: a coarser unit drowns them in the noise of the optimiser. Where the temperature falls by an order of
+        magnitude, as for the last millimetre of an insertion, Q would span ten thousands of units of the last α, which
+        the network does not reach: give the first α. data: a few hundred transitions or more.
         """
         mean, deviation = measure_observations(data.observation)
         offset = jnp.mean(data.reward) / (1.0 - self.discount)
-        scale = jnp.asarray(self.temperature, jnp.float32)
+        scale = jnp.asarray(self.temperature if self.critic_unit is None else self.critic_unit, jnp.float32)
 
         def fix(critic: Any) -> Any:
             critic = set_observation_scale(critic, mean, deviation)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,6 @@ class Study:
         Training(total_steps=self.total_steps)  # refuses what the trainings would
         choose_cores(self.workers)  # refuses too many
         settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
-        settings |= {"settings": list(self.settings)} if self.settings else {}
         path = self.folder / SETTINGS
         if path.exists():
             with store.naming(str(self.folder)):
@@ -148,7 +147,10 @@ class Study:
 
     def run(self, label: str, trainings: Iterable[Case], measurements: Iterable[Job]) -> None:
         """Do what is not done yet; see `run_jobs`."""
-        jobs = [*(self.training_job(case) for case in dict.fromkeys(trainings)), *measurements]
+        self.run_jobs(label, [*(self.training_job(case) for case in dict.fromkeys(trainings)), *measurements])
+
+    def run_jobs(self, label: str, jobs: Sequence[Job]) -> None:
+        """Do what is not done yet; see `qompose.paper.jobs.run_jobs`."""
         run_jobs(jobs, self.folder / "logs", label=label, workers=self.workers)
 
     def measure(self, label: str, cases: Iterable[Case]) -> dict[Case, dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qompose.nets import AnyQ, Module, OrQ, PreferQ, Sampler, SumQ, describe, from_arrays, to_arrays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.skill.expression import Expression, Or, Prefer, alternatives_of, from_weights, weights_of
+from qompose.skill.expression import Expression, Gpi, Or, Prefer, alternatives_of, from_weights, weights_of
 from qompose.skill.network import Network
 from qompose.soft.compose import combine_temperatures
 from qompose.store import show
@@ -27,7 +27,7 @@ def linear_form(expression: Expression | Mapping[Skill, float]) -> tuple[list[Sk
         expression = from_weights(expression)
     pairs = weights_of(expression)
     for term, _ in pairs:
-        if isinstance(term, Or | Prefer):
+        if isinstance(term, Or | Prefer | Gpi):
             raise QomposeError(f"{show(term)} is no weighted sum of skills, and only that is meant here")
     skills = [skill for skill, _ in pairs]
     check_compatible(skills)
@@ -59,26 +59,43 @@ def samplers_of(skill: Skill) -> list[Sampler]:
     ]  # fmt: skip
 
 
-def compose_critic(expression: Expression) -> AnyQ:
-    """The whole expression as one more Q. The skills must fit together: `skills_of`."""
+def compose_critic(expression: Expression, learned: Mapping[Expression, AnyQ] | None = None) -> AnyQ:
+    """The whole expression as one more Q. The skills must fit together: `skills_of`.
+
+    `learned` holds the Q of every `gpi` in it (`gpis_of`), which no Q of the skills gives.
+    """
     if isinstance(expression, Skill):
         return critic_of(expression)
+    if isinstance(expression, Gpi):
+        return (learned or {})[expression]
     if isinstance(expression, Or):
         pairs = alternatives_of(expression)
-        members, weights = [compose_critic(term) for term, _ in pairs], tuple(weight for _, weight in pairs)
+        members, weights = [compose_critic(term, learned) for term, _ in pairs], tuple(weight for _, weight in pairs)
         return OrQ(members, weights, temperature=_common_temperature(expression))
     if isinstance(expression, Prefer):
-        members = [compose_critic(expression.high), compose_critic(expression.low)]
+        members = [compose_critic(part, learned) for part in (expression.high, expression.low)]
         return PreferQ(members, expression.slack, expression.width, expression.strength, CANDIDATES)
     pairs = weights_of(expression)
-    return SumQ([compose_critic(term) for term, _ in pairs], tuple(weight for _, weight in pairs))
+    return SumQ([compose_critic(term, learned) for term, _ in pairs], tuple(weight for _, weight in pairs))
+
+
+def gpis_of(expression: Expression) -> list[Gpi]:
+    """Every `gpi` in an expression."""
+    if isinstance(expression, Skill):
+        return []
+    if isinstance(expression, Gpi):
+        return [expression]
+    if isinstance(expression, Prefer):
+        return gpis_of(expression.high) + gpis_of(expression.low)
+    pairs = alternatives_of(expression) if isinstance(expression, Or) else weights_of(expression)
+    return list(dict.fromkeys(found for term, _ in pairs for found in gpis_of(term)))
 
 
 def compose_temperature(expression: Expression) -> float | None:
     """The temperature that belongs to an expression; None where the skills have none.
 
-    `&`: Σ w_i α_i, which `~` can make zero or negative. `|`: that of its terms, which must agree. `prefer`: that of
-    low, whose Q stands in it with weight one.
+    `&` and `gpi`: Σ w_i α_i, which `~` can make zero or negative. `|`: that of its terms, which must agree. `prefer`:
+    that of low, whose Q stands in it with weight one.
     """
     if isinstance(expression, Skill):
         return expression.temperature
@@ -86,6 +103,8 @@ def compose_temperature(expression: Expression) -> float | None:
         return _common_temperature(expression)
     if isinstance(expression, Prefer):
         return compose_temperature(expression.low)
+    if isinstance(expression, Gpi):
+        return compose_temperature(expression.of)
     pairs = [(compose_temperature(term), weight) for term, weight in weights_of(expression)]
     known = [(temperature, weight) for temperature, weight in pairs if temperature is not None]
     return combine_temperatures(*zip(*known, strict=True)) if known else None

@@ -32,8 +32,8 @@ nothing from what is pursued; its number says how much against all that. Avoided
 >>> weights_of(~a & ~b)
 [(a, -0.5), (b, -0.5)]
 
-`|` and `prefer` are terms of their own, with a weight like a skill's. Weights within an `|` are positive; they sum to
-one.
+`|`, `prefer` and `gpi` are terms of their own, with a weight like a skill's. Weights within an `|` are positive; they
+sum to one.
 
 >>> weights_of((a | 3 * b) & c)
 [(a | 3*b, 0.5), (c, 0.5)]
@@ -232,6 +232,43 @@ class Weighted(Expression):
         return "{" + ", ".join(f"{leaf!r}: {weight:.12g}" for weight, leaf in self.terms) + "}"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Gpi(Expression):
+    """The best of what following each skill is worth for the task of a linear form. Made by `gpi`."""
+
+    of: Expression
+
+    def __post_init__(self) -> None:
+        _check_count(self.leaves)
+
+    @property
+    def leaves(self) -> tuple[Expression, ...]:
+        """The skills in the order in which they were written."""
+        return self.of.leaves
+
+    def __repr__(self) -> str:
+        return f"gpi({self.of!r})"
+
+
+def gpi(of: Any) -> Gpi:
+    """GPI: Q = max_i Q^{π_i}_w, the best of what it is worth to follow each skill for the task of reward Σ w_i r_i.
+
+    `of` is a weighted sum of skills, `a & b` or `{a: 0.7, b: 0.3}`; π_i are the skills' own policies, at temperatures
+    of their own, and Q^{π_i}_w is the soft Q of π_i at the temperature α = Σ w_i α_i: r_w + γ E[V^{π_i}_w],
+    V^{π_i}_w = E_{π_i}[Q^{π_i}_w − α log π_i]. They are learned from the skills' replays and rewards by `compose`.
+    A lower bound of Q* for any weights and temperatures, and of the value of its own policy exp(Q/α), which is worth
+    at least what each skill is (Hunt et al. 2019, for one temperature). Exact where following one skill for ever is
+    optimal. So for exact Q^{π_i}_w: learned ones are estimates.
+    """
+    if isinstance(of, Mapping):
+        of = from_weights(of)
+    terms = weights_of(of)
+    for term, _ in terms:
+        if isinstance(term, Or | Prefer | Gpi):
+            raise QomposeError(f"{repr(term)[:60]} has no reward of its own; gpi takes a weighted sum of skills")
+    return Gpi(of)
+
+
 def prefer(high: Any, low: Any, *, slack: Any, width: Any = None, strength: Any = None) -> Prefer:
     """PREFER, first `high`, then `low`: Q = Q_low + β log σ((Q_high − max_a Q_high + ε)/τ), at the temperature of low.
 
@@ -295,14 +332,14 @@ def from_weights(weights: Mapping[Any, Any]) -> Weighted:
     if not isinstance(weights, Mapping) or not weights:
         raise QomposeError("weights must be a mapping from skills to numbers with at least one entry")
     for leaf in weights:
-        if not isinstance(leaf, Expression) or isinstance(leaf, Scaled | _Joined | Prefer | Weighted):
+        if not isinstance(leaf, Expression) or isinstance(leaf, Scaled | _Joined | Prefer | Gpi | Weighted):
             raise QomposeError(f"{repr(leaf)[:60]} is not a skill; weights by name are given to single skills")
     _check_count(tuple(weights))
     return Weighted(tuple((check_weight(weight), leaf) for leaf, weight in weights.items()))
 
 
 def weights_of(expression: Any) -> list[tuple[Any, float]]:
-    """The linear form: every term with its weight. A term is a skill, an `|` or a `prefer`.
+    """The linear form: every term with its weight. A term is a skill, an `|`, a `prefer` or a `gpi`.
 
     The positive weights sum to one; where there is none, the negative ones sum to minus one; those of `from_weights`
     are as given. So what is pursued stays the mean of its Q's, in its units, whatever is avoided besides, and the
@@ -347,6 +384,8 @@ def pursued(expression: Expression) -> list[Any]:
     def walk(node: Expression, sign: float) -> list[Expression]:
         if isinstance(node, Prefer):
             return walk(node.high, sign) + walk(node.low, sign)
+        if isinstance(node, Gpi):  # the policies of all of them are followed, also of those avoided
+            return list(node.leaves) if sign > 0.0 else []
         if isinstance(node, Scaled | _Joined | Weighted):
             terms = node.terms if not isinstance(node, Scaled) else ((node.weight, node.of),)
             return [leaf for weight, term in terms for leaf in walk(term, math.copysign(sign, weight * sign))]
@@ -356,7 +395,9 @@ def pursued(expression: Expression) -> list[Any]:
 
 
 def title_of(expression: Expression) -> str:
-    """The expression in words, without its numbers: `a-and-not-b`, `a-or-b`, `a-over-b`."""
+    """The expression in words, without its numbers: `a-and-not-b`, `a-or-b`, `a-over-b`, `gpi-a-and-b`."""
+    if isinstance(expression, Gpi):
+        return f"gpi-{title_of(expression.of)}"
     if isinstance(expression, Prefer):
         return f"{title_of(expression.high)}-over-{title_of(expression.low)}"
     if isinstance(expression, Scaled):

@@ -9,7 +9,8 @@ A leaf is a perceptron of the observation o and, in a critic and a sampler, of a
 
 LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
 `sum` is Σ w_i Q_i over critics or quadratics; `candidates` draws from several samplers in turn. `or` and `prefer` are
-what `soft.compose` says, max_a Q_high the highest among so many fixed actions. The arrays of child i are `i/NAME`.
+what `soft.compose` says, max_a Q_high the highest among so many fixed actions; `gpi` is the highest of several critics.
+The arrays of child i are `i/NAME`.
 Which kinds a skill holds follows from its algorithm: `KINDS`.
 """
 
@@ -37,7 +38,7 @@ ROWS = 16384
 # What may stand in a role: the leaf first, then the nodes above leaves, if there are any. The policy of NAF is the
 # maximum of its critic, so that nothing stands in the other role. `corrected` is a sum and the correction taken off it.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sql": {"critic": ("critic", "sum", "or", "prefer", "corrected"), "sampler": ("sampler", "candidates")},
+    "sql": {"critic": ("critic", "sum", "or", "prefer", "corrected", "gpi"), "sampler": ("sampler", "candidates")},
     "ddpg": {"critic": ("critic", "sum", "prefer"), "sampler": ("actor",)},
     "naf": {"critic": ("quadratic", "sum"), "sampler": ()},
 }
@@ -100,6 +101,8 @@ def _check_node(spec: Any, kinds: tuple[str, ...], field: str, depth: int) -> in
     _check_numbers(spec, kind, signed=kinds[0] != "quadratic", field=field)
     if kind == "corrected" and [isinstance(c, dict) and c.get("kind") for c in children] != ["sum", kinds[0]]:
         raise QomposeError(f"{field}.of: must be a sum and its correction, two networks of kinds sum and {kinds[0]}")
+    if kind == "gpi" and any(not isinstance(c, dict) or c.get("kind") != kinds[0] for c in children):
+        raise QomposeError(f"{field}.of: must be networks of kind {kinds[0]}, one for each policy")
     return sum(_check_node(child, kinds, f"{field}.of[{index}]", depth + 1) for index, child in enumerate(children))
 
 
@@ -171,7 +174,7 @@ def leaves_of(
 ) -> Iterator[tuple[str, dict[str, Any], float]]:
     """Prefix of the array names, specification and total weight of every leaf; nodes of kinds `whole` are leaves, too.
 
-    The weight is that of a linear form: it says nothing below an `or` or a `prefer`.
+    The weight is that of a linear form: it says nothing below an `or`, a `prefer` or a `gpi`.
     """
     if "of" not in spec or spec["kind"] in whole:
         yield prefix, spec, weight
@@ -312,6 +315,15 @@ class _OrPart:
         return [child.at(observation) for child in self.children]
 
 
+class _GpiPart(_OrPart):
+    """A `gpi` with its weight in the sum."""
+
+    def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """w Q(s, ·)."""
+        members = self._members(observation)
+        return lambda action: self.weight * np.max([q(action) for q in members], axis=0)
+
+
 class _PreferPart(_OrPart):
     """A `prefer` with its weight in the sum."""
 
@@ -342,10 +354,10 @@ class Critic:
     """A critic of any kind of the closed set. `critic.at(observation)` is a function of actions alone."""
 
     def __init__(self, network: Network) -> None:
-        kinds = {"critic": _Part, "quadratic": _QuadraticPart, "or": _OrPart, "prefer": _PreferPart}
+        kinds = {"critic": _Part, "quadratic": _QuadraticPart, "or": _OrPart, "prefer": _PreferPart, "gpi": _GpiPart}
         self._parts = [
             kinds[spec["kind"]](spec, network.arrays, prefix, weight)
-            for prefix, spec, weight in leaves_of(network.spec, whole=("or", "prefer"))
+            for prefix, spec, weight in leaves_of(network.spec, whole=("or", "prefer", "gpi"))
         ]
 
     def at(self, observation: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

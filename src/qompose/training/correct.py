@@ -86,7 +86,7 @@ class Survey(NamedTuple):
 
 
 # A rule of learning: a batch of a survey, values (B, K, heads) at the next state's draws, α -> targets (B, heads)
-Rule = Callable[[Survey, Array, float], Array]
+Rule = Callable[[Any, Array, float], Array]
 
 
 def check_correctable(skills: Sequence[Skill]) -> None:
@@ -130,7 +130,7 @@ def survey(
             np.asarray,
             _survey(
                 critics, samplers, states[begin : begin + BLOCK], jax.random.fold_in(root, begin), size,
-                tuple(weights), temperatures, temperature, options,
+                tuple(weights), temperatures, temperature, options.candidates, options.kept,
             ),
         )
         for begin in range(0, len(states), BLOCK)
@@ -147,7 +147,7 @@ def survey(
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("size", "weights", "temperatures", "temperature", "options"))
+@partial(jax.jit, static_argnames=("size", "weights", "temperatures", "temperature", "candidates", "kept"))
 def _survey(
     critics: list[QFunction],
     samplers: list[Any],
@@ -157,10 +157,11 @@ def _survey(
     weights: tuple[float, ...],
     temperatures: tuple[float, ...],
     temperature: float,
-    options: Correction,
+    candidates: int,
+    kept: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
     *keys, uniform_key = jax.random.split(key, 2 * len(samplers) + 1)
-    batch, half = states.shape[0], options.candidates // 2
+    batch, half = states.shape[0], candidates // 2
     each = -(-half // len(samplers))
     draw = [
         sampler(states, jax.random.normal(k, (batch, CENTRES, size)))
@@ -174,9 +175,9 @@ def _survey(
     kappa, error = divergence(q, weights, temperatures, temperature, log_density)
     values = jnp.stack([soft_value(x, log_density, t) for x, t in zip(q, temperatures, strict=True)], axis=-1)
     # Strided, so that what is kept has the shares of the mixture that its density speaks of.
-    kept = slice(None, None, options.kept)
-    log_weight = log_weights(combine_values(q, weights)[:, kept], log_density[:, kept], temperature)
-    return values, kappa, error, actions[:, kept], log_weight
+    some = slice(None, None, kept)
+    log_weight = log_weights(combine_values(q, weights)[:, some], log_density[:, some], temperature)
+    return values, kappa, error, actions[:, some], log_weight
 
 
 class Values(eqx.Module):
@@ -208,7 +209,7 @@ class Learner(eqx.Module):
 def solve(
     rule: Rule,
     units: Sequence[float],
-    survey: Survey,
+    survey: Any,
     rows: Int[np.ndarray, "members n"],
     temperature: float,
     options: Correction,
@@ -252,7 +253,7 @@ def solve(
 def _improve(
     rule: Rule,
     learner: Learner,
-    data: Survey,
+    data: Any,
     rows: Array,
     root: PRNGKeyArray,
     done: Array,
@@ -297,13 +298,11 @@ def correct(batch: Survey, after: Array, temperature: float) -> Array:
     return (target - batch.residual)[:, None]
 
 
-def _rewards_of(skill: Skill, data: Transition) -> np.ndarray:
-    """The rewards (N,) of a skill's own task; raises QomposeError if it ends elsewhere: then δ is not known there."""
+def rewards_of(skill: Skill, data: Transition, advice: str) -> np.ndarray:
+    """The rewards (N,) of a skill's own task; raises QomposeError if it ends elsewhere: nothing is known there."""
     anew = relabel(task_of(skill), data)
     if not np.array_equal(anew.terminated, data.terminated):
-        raise QomposeError(
-            f"the task of skill {skill.name!r} ends in other states than the others; correct without residuals"
-        )
+        raise QomposeError(f"the task of skill {skill.name!r} ends in other states than the others; {advice}")
     return anew.reward
 
 
@@ -326,7 +325,7 @@ def learn_correction(
     """
     check_correctable(skills)
     if options.residuals and rewards is None:
-        rewards = [_rewards_of(skill, data) for skill in skills]
+        rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
     values = solve(correct, (temperature,), seen, rows, temperature, options, on_progress=on_progress)

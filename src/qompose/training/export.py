@@ -76,12 +76,12 @@ def export_skill(fields: dict[str, Any], trained: Trained) -> Skill:
     return Skill(
         **{**fields, "terminates": terminates, "provenance": {**fields["provenance"], **work}},
         critic=as_network(trained.state.critic),
-        sampler=_policy_of(trained.state),
+        sampler=policy_of(trained.state),
         replay=trained.transitions,
     )
 
 
-def _policy_of(state: Any) -> Network | None:
+def policy_of(state: Any) -> Network | None:
     """The network that acts; None where the critic's maximum does."""
     if isinstance(state, SQLState):
         return as_network(state.sampler)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from qompose.training.online import INIT, LEARN, calibrate, init, stream
+from qompose.training.learner import INIT, LEARN, calibrate, init, stream
 from qompose.types import Transition
 
 # Updates in one compiled call: short enough to be interrupted.

@@ -24,6 +24,7 @@ from qompose.skill.algebra import (
     compose_critic,
     compose_temperature,
     gather_samplers,
+    gpis_of,
     linear_form,
     skills_of,
     unite_replays,
@@ -32,6 +33,8 @@ from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, pursued, title_of, weights_of
 from qompose.skill.manifest import NAME
 from qompose.training.correct import Correction, check_correctable, learn_correction
+from qompose.training.gpi import learn_gpi
+from qompose.training.rewards import task_of
 from qompose.types import QomposeError, check_kinds
 
 # Steps in one compiled call: short enough for a live progress bar.
@@ -78,14 +81,15 @@ def compose(
     """Combine skills into one, offline (paper, Section IV): `compose(left & bottom)`, `compose((a | b) & ~(0.1 * c))`.
 
     `&` is `Q_Σ = Σ w_i Q_i` at `α = Σ w_i α_i`; w_i = 1/|C| for `a & b & ...`, relative for `2 * a & b`, as they are
-    for `{a: 0.7, b: 0.3}`; `~` makes one negative. `|` and `prefer` are further Q's, alone or inside (see
+    for `{a: 0.7, b: 0.3}`; `~` makes one negative. `|`, `prefer` and `gpi` are further Q's, alone or inside (see
     `skill.expression`); the whole is one Q. `temperature`, in reward units, is that of the composed policy, if the one
     that follows is not wanted. With `extract` a sampler (DDPG: an actor) is trained on the union of the skills'
     replays; without it the skill acts on Q directly, by importance resampling over uniform candidates and the samplers
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
-    themselves, with their replays. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
+    themselves, with their replays. `gpi` learns from the same replays, with the rewards of the skills' tasks, as
+    `correction` says too. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
     the skills do not fit together, with the reason.
     """
     if isinstance(expression, Mapping):
@@ -96,6 +100,12 @@ def compose(
     if correct:
         linear_form(expression)
         check_correctable(skills)
+    gpis = gpis_of(expression)
+    followers: list[Any] = [leaf for node in gpis for leaf in node.leaves]
+    for skill in followers:
+        if skill.replay is None:
+            raise QomposeError(f"skill {skill.name!r} carries no replay, and gpi learns from it; save it with one")
+        task_of(skill)  # refuses what has no rewards
     algorithm = skills[0].algorithm
     linear = all(isinstance(term, Skill) for term, _ in terms)
     if algorithm == "naf" and not (linear and all(weight > 0.0 for _, weight in terms)):
@@ -109,10 +119,17 @@ def compose(
     def tell(what: str) -> Callable[[int, int], None] | None:
         return partial(on_progress, what) if on_progress else None
 
-    critic = compose_critic(expression)
     temperature = choose_temperature(expression, algorithm, temperature)
-    needed = extract or correct
+    needed = extract or correct or bool(gpis)
     union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
+    learned = {}
+    for node in gpis:
+        assert union is not None
+        own = temperature if node is expression else choose_temperature(node, algorithm, None)
+        assert own is not None
+        followed, shares = linear_form(node.of)
+        learned[node] = learn_gpi(followed, shares, own, union, correction, on_progress=tell("following"))
+    critic = compose_critic(expression, learned)
     if correct:
         assert union is not None and temperature is not None
         weights = [weight for _, weight in terms]
@@ -142,7 +159,7 @@ def compose(
         provenance={
             "command": command_line(),
             "created": now(),
-            **({"correction": plain(correction) | {"seconds": round(corrected - begin, 2)}} if correct else {}),
+            **({"correction": plain(correction) | {"seconds": round(corrected - begin, 2)}} if correct or gpis else {}),
             "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
                            "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
             "versions": describe_system()["versions"],

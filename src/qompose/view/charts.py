@@ -1,4 +1,4 @@
-"""Charts of measured figures beside published ones, and curves; the numbers beside them."""
+"""Charts of measured figures beside published ones, curves, and shares; the numbers beside them."""
 
 from __future__ import annotations
 
@@ -90,4 +90,29 @@ def draw_curves(
             for title, curves in panels.items()
         },
         "levels": {title: dict(lines) for title, lines in (levels or {}).items()},
+    })  # fmt: skip
+
+
+def draw_bars(
+    path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str
+) -> dict[str, Any]:
+    """Draw shares, a panel for each group: a bar for the mean of the seeds, a dot for each; return the numbers.
+
+    panels: title -> name -> the share of each seed; label: of the axis.
+    """
+    target = check_target(path)
+    figure = make_figure(1.0 + 2.8 * len(panels), 3.4)
+    places = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for place, (title, rows) in zip(places, panels.items(), strict=True):
+        place.set_title(title, fontsize=11, color=INK)
+        for index, (name, shares) in enumerate(rows.items()):
+            place.bar(name, float(np.mean(shares)), color=COLOURS[index % len(COLOURS)], width=0.6, alpha=0.6)
+            place.plot([name] * len(shares), shares, "o", color=INK, markersize=4)
+        place.set_ylim(0.0, 1.05)
+        place.tick_params(axis="x", labelsize=9, rotation=40)
+        place.grid(axis="y", color="#e8e8e5", linewidth=0.8)
+        place.spines[["top", "right"]].set_visible(False)
+    places[0].set_ylabel(label)
+    return save_figure(figure, target, {
+        "panels": {title: {name: list(shares) for name, shares in rows.items()} for title, rows in panels.items()},
     })  # fmt: skip

@@ -160,8 +160,14 @@ class Exact:
 
 
 def solve_exactly(temperatures, weights):
-    """The problem with those temperatures of the skills."""
-    skills = [make_skill(name, t, seed) for seed, (name, t) in enumerate(zip(MODES, temperatures, strict=True))]
+    """The problem of the first two skills with those temperatures."""
+    pairs = enumerate(zip(MODES, temperatures, strict=True))
+    return solve_for([make_skill(name, t, seed) for seed, (name, t) in pairs], weights)
+
+
+def solve_for(skills, weights):
+    """The problem of composing those skills."""
+    temperatures = [skill.temperature for skill in skills]
     q = np.stack([on_grid(skill) for skill in skills])
     alpha = float(np.dot(weights, temperatures))
     value = finite.state_value(q, np.asarray(temperatures))

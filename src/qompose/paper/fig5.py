@@ -1,0 +1,136 @@
+"""Fig. 5: Sawyer stacks a brick, and finds back after a push or when it is suddenly somewhere else.
+
+`python -m qompose.paper.fig5 FOLDER CASE` is the process that measures one policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qompose import store
+from qompose.evaluation import evaluate
+from qompose.paper.jobs import Job
+from qompose.paper.study import ALGORITHMS, Case, Study, made_by
+from qompose.run import describe_system, read_metrics
+from qompose.shipped import load
+from qompose.tasks import make_task
+from qompose.view.charts import draw_curves
+from qompose.view.console import print_table
+
+TASK = "SawyerStack"
+# The temperature comes down from 0.1 for the last millimetre; Q keeps the first one as its unit.
+SETTINGS = {
+    "sql": (
+        *("--discount", "0.98", "--temperature", "0.005", "--initial-heat", "20", "--critic-unit", "0.1"),
+        *("--updates-per-step", "1"),
+    ),
+    "ddpg": ("--discount", "0.98", "--updates-per-step", "1"),
+    "naf": ("--discount", "0.98", "--updates-per-step", "1"),
+}
+# What happens -> options of the task, episodes.
+TRIALS: dict[str, tuple[dict[str, float], int]] = {
+    "undisturbed": ({}, 100), "pushed, 10 N": ({"push": 10.0}, 50), "forced, 0.4 rad": ({"forced": 0.4}, 50),
+}  # fmt: skip
+FIGURES = ("success", "seated", "distance", "turn")
+
+
+def with_settings(study: Study, algorithm: str) -> Study:
+    """The study with the flags of one algorithm."""
+    return dataclasses.replace(study, settings=SETTINGS[algorithm])
+
+
+def reproduce(study: Study) -> dict[str, Any]:
+    """Train each algorithm to stack, try it undisturbed and disturbed; write fig5.json and a picture."""
+    study.open()
+    cases = [Case(algorithm, TASK, seed) for seed in range(study.seeds) for algorithm in ALGORITHMS]
+    # One call, so that all cores are busy to the end. The runs are needed for their curves, even where episodes exist.
+    trainings = [with_settings(study, case.algorithm).training_job(case) for case in cases]
+    study.run_jobs("fig5", [*trainings, *(_job(study, case) for case in cases)])
+    records = {case: store.read_json(study.episodes_of(case)) for case in cases}
+    rows = [
+        _summarise(study, algorithm, [Case(algorithm, TASK, seed) for seed in range(study.seeds)], records)
+        for algorithm in ALGORITHMS
+    ]
+    period = make_task(TASK).control_period
+    picture = study.folder / "fig5_stacking.png"
+    draw_curves(
+        picture,
+        {"a brick onto another": {
+            row["algorithm"]: [[[step * period / 60.0, metres] for step, metres, _ in curve] for curve in row["curves"]]
+            for row in rows
+        }},
+        labels=("robot time (minutes)", "final distance of the brick (m)"), logarithmic="y",
+    )  # fmt: skip
+    settings = {name: list(flags) for name, flags in SETTINGS.items()}
+    result = {"rows": rows, "settings": settings, "episodes": {name: count for name, (_, count) in TRIALS.items()}}
+    path = study.write("fig5", result, made_by(records.values()))
+    return {**result, "picture": str(picture), "file": str(path)}
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """Share of episodes with all four studs in place, seed by seed."""
+    print_table(
+        "share of episodes that end with the brick in place, each seed",
+        ("algorithm", "acting", *result["episodes"], "first after"),
+        [
+            (
+                row["algorithm"], mode,
+                *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
+                " ".join("never" if step is None else f"{step * 0.05 / 60.0:.0f} min" for step in row["first_success"]),
+            )
+            for row in result["rows"] for mode in row["success"]
+        ],
+    )  # fmt: skip
+    print("first after: robot time to the first evaluation (20 episodes) with a success")
+
+
+def _summarise(study: Study, algorithm: str, cases: list[Case], records: dict[Case, Any]) -> dict[str, Any]:
+    curves = [
+        [
+            [line["step"], line["eval/distance"], line["eval/success_rate"]]
+            for line in read_metrics(study.run_of(case)) if line.get("eval/distance") is not None
+        ]
+        for case in cases
+    ]  # fmt: skip
+    modes = ("sample", "best") if algorithm == "sql" else ("sample",)
+    return {
+        "algorithm": algorithm,
+        "success": {
+            mode: {trial: [float(np.mean(records[case][mode][trial]["success"])) for case in cases] for trial in TRIALS}
+            for mode in modes
+        },
+        "curves": curves,
+        "first_success": [next((step for step, _, share in curve if share > 0.0), None) for curve in curves],
+        "training_seconds": [records[case]["seconds"] for case in cases],
+    }
+
+
+def _job(study: Study, case: Case) -> Job:
+    command = ("qompose.paper.fig5", str(study.folder), json.dumps(dataclasses.asdict(case)))
+    return Job(f"{case.name}-episodes", command, study.episodes_of(case), (study.training_job(case).file,))
+
+
+def measure(study: Study, case: Case) -> None:
+    """Write how each episode ends, undisturbed and disturbed, for each way of acting."""
+    skill = load(study.run_of(case))
+    record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
+    record |= {"trained_by": study.systems_of([case]), "seconds": skill.provenance["seconds"]}
+    for mode in ("sample", "best") if case.algorithm == "sql" else ("sample",):
+        record[mode] = {}
+        for trial, (options, episodes) in TRIALS.items():
+            result = evaluate(skill, TASK, episodes, mode=mode, seed=1000 + case.seed, options=options)
+            record[mode][trial] = {name: result.values(name).round(5).tolist() for name in FIGURES}
+    path = study.episodes_of(case)
+    path.parent.mkdir(exist_ok=True)
+    store.write_json(path, record)
+
+
+if __name__ == "__main__":
+    folder, text = sys.argv[1:]
+    measure(Study(Path(folder), 1, 1), Case(**json.loads(text)))

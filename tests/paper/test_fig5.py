@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from qompose.cli import main
+from qompose.paper import fig5, fig6, jobs
+from qompose.paper.study import ALGORITHMS, Case, Study
+from qompose.store import write_json
+
+
+def finish(study, case):
+    """Make the run of a training as if it were done: it stacks at the second of three evaluations."""
+    skill = study.run_of(case) / "skill"
+    skill.mkdir(parents=True)
+    (skill / "manifest.json").write_text("{}", encoding="utf-8")
+    points = [(10, 0.2, 0.0), (30, 0.001, 0.5), (60, 0.002, 0.25)]
+    lines = [{"step": step, "eval/distance": metres, "eval/success_rate": share} for step, metres, share in points]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (study.run_of(case) / "metrics.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study in which everything is finished: nothing may be started."""
+    monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("a job began"))
+    made = Study(tmp_path / "out", 2, 2000)
+    made.open()
+    (made.folder / "episodes").mkdir()
+    return made
+
+
+@pytest.fixture
+def stacked(study):
+    for case in (Case(algorithm, fig5.TASK, seed) for algorithm in ALGORITHMS for seed in (0, 1)):
+        finish(study, case)
+        shares = {"undisturbed": [1, 1, 1, case.seed], "pushed, 10 N": [1, 0], "forced, 0.4 rad": [0, 0]}
+        trials = {trial: {"success": shares[trial]} for trial in fig5.TRIALS}
+        record = {**vars(case), "seconds": 1.0, "sample": trials, "best": trials, "system": {}, "trained_by": []}
+        write_json(study.episodes_of(case), record)
+    return study
+
+
+@pytest.fixture
+def towers(study):
+    for seed in (0, 1):
+        for task in fig6.PARTS:
+            finish(study, Case("sql", task, seed))
+        for policy in fig6.POLICIES:
+            both = {"success": [0, policy == "composed"], "seated": [1, 1], "collided": [1, 0], "distance": [0.0, 0.1]}
+            record = {"policy": policy, "seed": seed, "system": {}, "trained_by": []}
+            write_json(fig6._file(study, policy, seed), record | dict.fromkeys(fig6.POLICIES[policy], both))
+    return study
+
+
+def command(what, study, *more):
+    return ["reproduce", what, "--output-dir", str(study.folder), "--seeds", "2", "--total-steps", "2000", *more]
+
+
+def answer(words, capsys):
+    assert main([*words, "--json"]) == 0
+    out = capsys.readouterr().out
+    return json.loads(out[out.index("{\n") :])
+
+
+def test_success_of_each_trial_and_the_first_of_all(stacked, capsys):
+    rows = answer(command("fig5", stacked), capsys)["rows"]
+    assert [row["algorithm"] for row in rows] == list(ALGORITHMS)
+    assert rows[0]["success"]["best"] == {
+        "undisturbed": [0.75, 1.0], "pushed, 10 N": [0.5, 0.5], "forced, 0.4 rad": [0.0, 0.0],
+    }  # fmt: skip
+    assert "best" not in rows[1]["success"] and rows[2]["first_success"] == [30, 30]
+    assert (stacked.folder / "fig5_stacking.png").stat().st_size > 10_000
+    assert json.loads((stacked.folder / "fig5.json").read_text())["result"]["episodes"]["undisturbed"] == 100
+
+
+def test_what_happens_at_the_tower(towers, capsys):
+    rows = answer(command("fig6", towers), capsys)["rows"]
+    assert [(row["policy"], row["mode"]) for row in rows] == [
+        (p, m) for p, modes in fig6.POLICIES.items() for m in modes
+    ]
+    composed = rows[4]
+    assert composed["success"] == [0.5, 0.5] and composed["collided"] == [0.5, 0.5] and composed["paper"] == [1.0, 0.0]
+    assert rows[0]["success"] == [0.0, 0.0]
+    assert (towers.folder / "fig6_tower.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("what", ["fig5", "fig6"])
+def test_the_tables_fit_80_columns(request, what, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = request.getfixturevalue({"fig5": "stacked", "fig6": "towers"}[what])
+    assert main(command(what, done)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-2])) <= 80 and not any("…" in line for line in lines)
+
+
+def test_each_algorithm_is_trained_with_its_own_flags(study):
+    for algorithm in ALGORITHMS:
+        job = fig5.with_settings(study, algorithm).training_job(Case(algorithm, fig5.TASK, 0))
+        flags = fig5.SETTINGS[algorithm]
+        assert job.arguments[-len(flags) :] == flags
+    case = Case("sql", fig5.TASK, 0)
+    assert study.training_job(case).arguments[-2:] == ("--output-dir", str(study.run_of(case)))
