@@ -45,6 +45,7 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.reach
 	$(BIN)/python -m benchmarks.sawyer_expert
 	$(BIN)/python -m benchmarks.update_speed
+	taskset -c 0 $(BIN)/python -m benchmarks.act_speed
 	$(BIN)/python -m benchmarks.pusher
 	$(BIN)/python -m benchmarks.gates --resume
 	$(BIN)/python -m benchmarks.measurements

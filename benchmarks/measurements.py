@@ -159,6 +159,28 @@ to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel
 """
 
 
+def act_speed(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["skill"], row["mode"], f"{row['p50']:.0f}", f"{row['p99']:.0f}",
+            f"{row['median_block']['p50']:.0f} / {row['median_block']['p99']:.0f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    limits = result["limits"]
+    return f"""## Acting on one observation
+
+`skill.act` in NumPy, two layers of 128, one core, in microseconds: p50 and p99 of the quietest of many blocks, and the
+medians over the blocks, in which other work on the machine shows. Bars, for `sample` of a trained skill: p50
+≤ {limits["p50"]:.0f}, p99 ≤ {limits["p99"]:.0f}, and within {limits["difference"]:g} of JAX: the largest difference
+found is {result["largest_difference_from_jax"]:.1e}.
+
+{table(("skill", "acting", "p50", "p99", "median block"), rows)}
+
+{bar_list(result)}
+"""
+
+
 def yardsticks(result: dict[str, Any]) -> str:
     def show(value: float | None, unit: float, digits: int) -> str:
         return "never" if value is None else f"{value / unit:.{digits}f}"
@@ -364,6 +386,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         sampler_fidelity,
         soft_value,
         update_speed,
+        act_speed,
         yardsticks,
     )
 }

@@ -80,6 +80,10 @@ class Pusher(Task):
         """Return the MJCF of the arm, the puck and a marker at the goal."""
         return pusher_scene((self.goal_x, self.goal_y))
 
+    def batched_scene(self) -> str:
+        """Return the same with spheres for the upright cylinders, which MJX would collide by a coarse search."""
+        return pusher_scene((self.goal_x, self.goal_y), spheres=True)
+
     def reset(self, u: Array) -> tuple[Array, Array]:
         """Return (qpos, qvel), each (*batch, 5): joints within 0.1 rad of rest, the puck in front of the arm.
 

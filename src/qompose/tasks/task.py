@@ -56,6 +56,10 @@ class Task(ABC):
     def scene(self) -> str:
         """Return the MJCF of the task."""
 
+    def batched_scene(self) -> str:
+        """Return the MJCF of the same physics for MJX, from shapes that it collides exactly."""
+        return self.scene()
+
     def model(self) -> mujoco.MjModel:
         """Return the compiled model, shared and read-only."""
         return compile_scene(self.scene())

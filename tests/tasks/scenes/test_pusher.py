@@ -55,3 +55,20 @@ def test_the_goal_changes_nothing_but_the_marker(model):
 
 def test_large_pictures_fit_the_frame_buffer(model):
     assert model.vis.global_.offwidth >= 640 and model.vis.global_.offheight >= 640
+
+
+def test_spheres_for_upright_cylinders_change_no_push_by_a_millimetre(model):
+    spheres = mujoco.MjModel.from_xml_string(pusher_scene((-1.0, None), spheres=True))
+    rng, pushed = np.random.default_rng(0), 0
+    for u in rng.random((10, Pusher.reset_uniforms)):
+        start, _ = Pusher("PushTo", goal_x=0.0).reset(u)
+        datas = [mujoco.MjData(model), mujoco.MjData(spheres)]
+        for data in datas:
+            data.qpos[:] = start
+        for action in np.repeat(rng.uniform(-1.0, 1.0, (30, 3)), 10, axis=0):
+            for scene, data in zip((model, spheres), datas, strict=True):
+                data.ctrl[:] = action
+                mujoco.mj_step(scene, data, nstep=5)
+            assert np.abs(datas[0].qpos - datas[1].qpos).max() < 1e-3
+        pushed += np.abs(datas[0].qpos - start)[3:].max() > 0.1
+    assert pushed >= 3

@@ -10,13 +10,17 @@ FORK_SITE, PUCK_SITE = 0, 1
 FLOOR = -0.13  # m: below the base column and the puck; it is there to be seen, nothing rests on it
 
 
-def pusher_scene(goal: tuple[float | None, float | None]) -> str:
+def pusher_scene(goal: tuple[float | None, float | None], *, spheres: bool = False) -> str:
     """Return the MJCF of the arm and the puck, with a marker at the goal (x, y) in metres.
 
     Differs from the original model: the puck has a real mass. The original density gave it 6e-8 kg, and since the
     stiffness of a contact scales with the inverse weight of its bodies, the arm went through the puck. The base and
     the first link overlap by design, so that pair is excluded. A diverged state is not silently reset.
+    With `spheres` the upright cylinders of puck and base are spheres of the same radius. All that touches them are
+    capsules in the plane of their centres, so that the contacts are the same, and MJX finds them exactly.
     """
+    puck = 'type="sphere" size=".1"' if spheres else 'type="cylinder" size=".1 .1"'
+    base = 'type="sphere" size=".12"' if spheres else 'type="cylinder" size=".12 .12"'
     return f"""<mujoco model="pusher">{HEADER}
   <option timestep="0.01" gravity="0 0 0" integrator="Euler"><flag autoreset="disable"/></option>
   <default>
@@ -28,7 +32,7 @@ def pusher_scene(goal: tuple[float | None, float | None]) -> str:
     <default class="fork"><geom type="capsule" size=".04" rgba=".85 .45 .2 1"/></default>
     <default class="puck">
       <joint type="slide" damping=".5"/>
-      <geom type="cylinder" size=".1 .1" mass=".04" rgba=".75 .15 .2 1"/>
+      <geom {puck} mass=".04" rgba=".75 .15 .2 1"/>
     </default>
   </default>
   <worldbody>
@@ -37,7 +41,7 @@ def pusher_scene(goal: tuple[float | None, float | None]) -> str:
     <geom name="floor" type="plane" pos="0 0 {FLOOR}" size="2.5 2.5 .1" material="floor" contype="0" conaffinity="0"/>
     {goal_marker(goal, reach=1.6, height=FLOOR + 0.003)}
     <body name="base">
-      <geom name="base" type="cylinder" size=".12 .12" rgba=".3 .3 .33 1"/>
+      <geom name="base" {base} rgba=".3 .3 .33 1"/>
     </body>
     <body name="link1" childclass="arm" euler="0 0 .785">
       <joint name="joint1" range="-2.5 2.5"/>

@@ -1,0 +1,103 @@
+"""How long a skill takes to act on one observation, in NumPy on one core, and how far from JAX the action is.
+
+    taskset -c 0 python -m benchmarks.act_speed [--quick] [--seed 0]
+
+The shipped skills (two layers of 128) and their sum. Each call has another observation from the replay. p50 and p99 are
+those of the quietest of many blocks, the least over the blocks: other work on the machine only adds to a block. The
+medians over all blocks are given beside them. Writes results/act_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import qompose as qp
+from benchmarks.machine import write_results
+from qompose.shipped import load
+from qompose.skill.algebra import samplers_of
+from qompose.skill.artifact import Skill
+from qompose.view.console import print_table
+
+COMMAND = "taskset -c 0 python -m benchmarks.act_speed"
+BARS = {"p50": 50.0, "p99": 200.0, "difference": 1e-6}
+
+
+def microseconds(
+    skill: Skill, mode: str, observations: np.ndarray, calls: int, blocks: int, seed: int
+) -> dict[str, Any]:
+    rng, count = np.random.default_rng(seed), 0
+    found = []
+    for _ in range(blocks):
+        times = np.empty(calls)
+        for index in range(calls):
+            observation = observations[count % len(observations)]
+            count += 1
+            begin = time.perf_counter_ns()
+            skill.act(observation, mode=mode, rng=rng)
+            times[index] = time.perf_counter_ns() - begin
+        found.append(np.quantile(times, [0.5, 0.99]) * 1e-3)
+    least, middle = np.min(found, axis=0), np.median(found, axis=0)
+    return {
+        "mode": mode, "calls": calls, "blocks": blocks, "p50": least[0], "p99": least[1],
+        "median_block": {"p50": middle[0], "p99": middle[1]},
+    }  # fmt: skip
+
+
+def difference_from_jax(skill: Skill, observations: np.ndarray, seed: int) -> float:
+    """The largest difference of an action between NumPy and JAX, the same noise given to both."""
+    (sampler,) = samplers_of(skill)
+    size = int(skill.action["size"])
+    worst = 0.0
+    for index, observation in enumerate(observations):
+        action = skill.act(observation, rng=np.random.default_rng([seed, index]))
+        noise = np.random.default_rng([seed, index]).standard_normal((1, 1, size), dtype=np.float32)
+        other = jnp.tanh(sampler(jnp.asarray(observation), jnp.asarray(noise[0, 0])))
+        worst = max(worst, float(np.abs(action - np.asarray(other)).max()))
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="few repetitions: the machinery, not the figures")
+    arguments = parser.parse_args()
+    if len(os.sched_getaffinity(0)) > 1:  # BLAS counts them when it is imported, so that it is too late to give some up
+        parser.error(f"this measures one core: {COMMAND}")
+    left, bottom = load("push-left"), load("push-bottom")
+    assert left.replay is not None
+    observations = np.asarray(left.replay.observation)
+    blocks = 2 if arguments.quick else 40
+    skills = {"trained": left, "sum of two, directly": qp.compose(left & bottom, extract=False)}
+    rows = [
+        {"skill": name, **microseconds(skill, mode, observations, calls, blocks, arguments.seed)}
+        for name, skill in skills.items() for mode, calls in (("sample", 1000), ("resample", 40))
+    ]  # fmt: skip
+    difference = difference_from_jax(left, observations[:100], arguments.seed)
+    bars = {name: bool(rows[0][name] <= BARS[name]) for name in ("p50", "p99")}
+    bars["difference"] = difference <= BARS["difference"]
+    print_table(
+        "one action (microseconds)", ("skill", "mode", "p50", "p99", "median block"),
+        [
+            (
+                row["skill"], row["mode"], f"{row['p50']:.1f}", f"{row['p99']:.1f}",
+                " / ".join(f"{value:.1f}" for value in row["median_block"].values()),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    print(f"largest difference from JAX: {difference:.2e}")
+    if not arguments.quick:
+        write_results(
+            "act_speed", {"rows": rows, "largest_difference_from_jax": difference, "limits": BARS, "bars": bars},
+            command=COMMAND, seed=arguments.seed,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

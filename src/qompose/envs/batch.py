@@ -1,0 +1,121 @@
+"""A task × N on MJX: simulation as a pure function of one lane, to be vmapped and compiled.
+
+The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
+true last observation stays in what the step returns. Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo
+for the pusher and the point mass, on the CPU only; tasks with a memory (all of Sawyer's) are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from qompose.envs.lanes import LIMIT
+from qompose.tasks.task import Task, compile_scene
+from qompose.types import QomposeError
+
+try:
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what else is not installed
+        from mujoco import mjx
+except ImportError:
+    raise QomposeError("a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
+
+
+class Lane(eqx.Module):
+    """Everything that the next step of one lane depends on."""
+
+    qpos: Float[Array, " nq"]
+    qvel: Float[Array, " nv"]
+    warmstart: Float[Array, " nv"]  # of the constraint solver
+    readings: dict[str, Array]
+    observation: Float[Array, " obs"]
+    elapsed: Int[Array, ""]  # steps of the episode so far
+    total: Float[Array, ""]  # rewards of the episode so far
+
+
+class Outcome(eqx.Module):
+    """What one step of one lane gave; `terminated` and `truncated` are kept apart."""
+
+    reward: Float[Array, ""]
+    next_observation: Float[Array, " obs"]  # the true last one, also where the episode ended
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]  # by the time limit, or because the simulation diverged
+    diverged: Bool[Array, ""]  # the transition is not to be learned from
+    metrics: dict[str, Array]  # those of the task, success, and return and length of the episode up to this step
+
+    @property
+    def done(self) -> Array:
+        """Whether the episode ended."""
+        return self.terminated | self.truncated
+
+
+class Batch:
+    """One task on MJX. Its functions are those of one lane: vmap them over as many as there are."""
+
+    def __init__(self, task: Task, episode_steps: int | None = None) -> None:
+        """Put the model on the device; episodes are cut after `episode_steps`, or at the task's horizon if sooner.
+
+        Raises QomposeError for a task that remembers, cuts its own episodes or disturbs the simulator, and for a scene
+        with something in it that MJX does not know.
+        """
+        if task.memory_size or task.truncates or type(task).disturb is not Task.disturb:
+            raise QomposeError(f"{task.name} needs more than a batch on MJX simulates: use its Gymnasium environment")
+        self.task, self.episode_steps = task, min(episode_steps or task.horizon, task.horizon)
+        try:
+            self._model = mjx.put_model(compile_scene(task.batched_scene()))
+        except NotImplementedError as error:
+            raise QomposeError(f"{task.name}: MJX cannot simulate its scene: {error}") from None
+        self._data = mjx.make_data(self._model)
+
+    def begin(self, u: Float[Array, " uniforms"]) -> Lane:
+        """Return a fresh episode from uniforms (task.reset_uniforms,) in [0, 1): the same start as on C MuJoCo."""
+        qpos, qvel = self.task.reset(u)
+        data = mjx.kinematics(self._model, self._data.replace(qpos=qpos, qvel=qvel))
+        return self._lane(data, jnp.zeros((), jnp.int32), jnp.zeros(()))
+
+    def step(self, lane: Lane, action: Float[Array, " act"], u: Float[Array, " uniforms"]) -> tuple[Lane, Outcome]:
+        """Take one control step; a lane that ends goes on from the start that `u` stands for."""
+        task, action = self.task, jnp.clip(action, -1.0, 1.0)
+        after = self._advance(lane, action)
+        good = _is_good(after)
+        # As on C MuJoCo a lane that diverged keeps the state from before the step, and its episode ends.
+        after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, lane)
+        reward, _ = task.reward(lane.readings, action, after.readings)
+        elapsed, total = lane.elapsed + 1, lane.total + reward
+        metrics = {**task.metrics(after.readings), "success": task.success(after.readings)}
+        outcome = Outcome(
+            reward=reward,
+            next_observation=after.observation,
+            terminated=task.terminated(after.readings) & good,
+            truncated=(elapsed >= self.episode_steps) | ~good,
+            diverged=~good,
+            metrics={**metrics, "return": total, "length": elapsed},
+        )
+        after = eqx.tree_at(lambda x: (x.elapsed, x.total), after, (elapsed, total))
+        following = jax.tree.map(lambda new, old: jnp.where(outcome.done, new, old), self.begin(u), after)
+        return following, outcome
+
+    def _advance(self, lane: Lane, action: Array) -> Lane:
+        data = self._data.replace(qpos=lane.qpos, qvel=lane.qvel, qacc_warmstart=lane.warmstart, ctrl=action)
+        data = lax.fori_loop(0, self.task.substeps, lambda _, data: mjx.step(self._model, data), data)
+        # After a step positions of bodies and sites lag half a step behind qpos; kinematics brings them up to date.
+        return self._lane(mjx.kinematics(self._model, data), lane.elapsed, lane.total)
+
+    def _lane(self, data: Any, elapsed: Array, total: Array) -> Lane:
+        readings = self.task.read(data)
+        observation = self.task.observe(readings)
+        lane = Lane(data.qpos, data.qvel, data.qacc_warmstart, readings, observation, elapsed, total)
+        # Weak types would make the second step another program than the first.
+        return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), lane)
+
+
+def _is_good(lane: Lane) -> Array:
+    parts = [jnp.all(jnp.abs(leaf) <= LIMIT) for leaf in (lane.qpos, lane.qvel, lane.observation)]  # NaN is not good
+    return jnp.all(jnp.stack(parts))
