@@ -109,6 +109,7 @@ def draw_bars(
             place.bar(name, float(np.mean(shares)), color=COLOURS[index % len(COLOURS)], width=0.6, alpha=0.6)
             place.plot([name] * len(shares), shares, "o", color=INK, markersize=4)
         place.set_ylim(0.0, 1.05)
+        place.set_axisbelow(True)
         place.tick_params(axis="x", labelsize=9, rotation=40)
         place.grid(axis="y", color="#e8e8e5", linewidth=0.8)
         place.spines[["top", "right"]].set_visible(False)
