@@ -76,3 +76,11 @@ def test_caption_lies_over_the_top_edge_only():
     blank = np.asarray(write_caption(picture, "", ""))
     dark = (np.asarray(captioned).astype(int) - blank).sum(axis=-1) < -100
     assert dark[:, :80].sum() > 30 and dark[:, 120:].sum() > 10  # words at both ends
+
+
+def test_a_long_caption_leaves_room_for_what_is_on_the_right():
+    picture = Image.new("RGB", (480, 480), "white")
+    long, none = (np.asarray(write_caption(picture, left, "4.3 s   distance 0.01 m")) for left in ("W" * 200, ""))
+    words = none[:30, 240:].min(axis=(0, 2)) < 128  # columns of the right half that the right text darkens
+    first = 240 + int(np.argmax(words))
+    assert np.array_equal(long[:, first:], none[:, first:]) and (long[:30, :200] < 128).any()

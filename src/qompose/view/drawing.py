@@ -130,7 +130,7 @@ def _joint_columns(task: Task, model: Any) -> list[int]:
 
 
 def write_caption(picture: Image.Image, left: str, right: str) -> Image.Image:
-    """Return the picture with one line of text over its top edge."""
+    """Return the picture with one line of text over its top edge; what is left ends in … where both do not fit."""
     height = max(14, picture.height // 26)
     font = _font(height)
     strip = Image.new("RGB", (picture.width, round(1.7 * height)), PAPER)
@@ -138,6 +138,11 @@ def write_caption(picture: Image.Image, left: str, right: str) -> Image.Image:
     captioned.paste(Image.blend(picture.crop((0, 0, *strip.size)), strip, 0.8))
     pen = ImageDraw.Draw(captioned)
     middle, margin = strip.height / 2, height / 2
+    room = picture.width - 4 * margin - pen.textlength(right, font)
+    if pen.textlength(left, font) > room:
+        while left and pen.textlength(f"{left}…", font) > room:
+            left = left[:-1]
+        left += "…"
     pen.text((margin, middle), left, INK, font, anchor="lm")
     pen.text((picture.width - margin, middle), right, INK, font, anchor="rm")
     return captioned
