@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ def median_seed(rows: list[dict[str, Any]]) -> int:
 def ship(skill: Skill, command: str, transitions: int, figures: dict[str, float]) -> None:
     """Write one skill into the package, with part of its replay."""
     shipped = {"shipped": {"command": command, "transitions": transitions, **figures}}
-    thin = replace(skill, provenance=skill.provenance | shipped).thin(transitions)
+    # Where its run lay is nobody's business: the last two folders say which one it was.
+    trained_by = re.sub(r"(--output-dir )/\S*/([^/\s]+/[^/\s]+)", r"\1\2", skill.provenance["command"])
+    provenance = skill.provenance | {"command": trained_by} | shipped
+    thin = replace(skill, provenance=provenance).thin(transitions)
     folder = thin.save(SHIPPED / skill.name, overwrite=True)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder}: seed {skill.provenance['seed']}, {size:.2f} MB")
