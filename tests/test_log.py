@@ -135,3 +135,15 @@ def test_records_are_synced_once_a_second(tmp_path, monkeypatch):
         log.append(record(number))
     assert synced == [0.0, 1.0, 2.0, 3.0, 4.0]
     log.close()
+
+
+def test_a_log_that_cannot_be_begun_leaves_no_file_open(tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError(28, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    monkeypatch.setattr("qompose.log.os.fsync", fail)
+    with pytest.raises(QomposeError, match=r"cannot be written \(No space left on device\); make room"):
+        Log(tmp_path / "log", SIZES)
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) == before

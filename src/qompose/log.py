@@ -156,6 +156,13 @@ class Log:
             if found.sizes not in (None, sizes):
                 raise QomposeError(f"is of {found.sizes}, not {sizes}; start a new run")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            self._begin(found, data, sizes, place)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _begin(self, found: Reading, data: np.ndarray, sizes: Sizes, place: Place | None) -> None:
         if found.sizes is None:
             self.place = Place(0, 0)
             self._cut()
