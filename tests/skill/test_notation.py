@@ -44,7 +44,7 @@ def test_a_name_that_is_written_twice_is_one_skill():
         ("prefer(a, b, slack=0.1, slack=0.2)", "one of slack, width, strength should come"),
         ("prefer(a, b, speed=1)", "one of slack, width, strength should come"),
         ("prefer(a)", "',' should come"),
-        ("gpi(a | b)", "has no reward of its own"),
+        ("gpi(a | b)", "is no weighted sum of skills"),
         ("0 * a & b", "weight 0: a weight must be finite"),
         ("1e999 * a & b", "must be finite"),
         ("a & a", "appears twice"),

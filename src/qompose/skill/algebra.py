@@ -9,7 +9,16 @@ import numpy as np
 
 from qompose.nets import AnyQ, Module, OrQ, PreferQ, Sampler, SumQ, describe, from_arrays, to_arrays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.skill.expression import Expression, Gpi, Or, Prefer, alternatives_of, from_weights, weights_of
+from qompose.skill.expression import (
+    Expression,
+    Gpi,
+    Or,
+    Prefer,
+    alternatives_of,
+    from_weights,
+    linear_weights_of,
+    weights_of,
+)
 from qompose.skill.network import Network
 from qompose.soft.compose import combine_temperatures
 from qompose.store import show
@@ -25,10 +34,7 @@ def linear_form(expression: Expression | Mapping[Skill, float]) -> tuple[list[Sk
     """The skills of an expression and their weights; raises QomposeError if the skills cannot be summed."""
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
-    pairs = weights_of(expression)
-    for term, _ in pairs:
-        if isinstance(term, Or | Prefer | Gpi):
-            raise QomposeError(f"{show(term)} is no weighted sum of skills, and only that is meant here")
+    pairs = linear_weights_of(expression)
     skills = [skill for skill, _ in pairs]
     check_compatible(skills)
     return skills, [weight for _, weight in pairs]

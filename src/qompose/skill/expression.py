@@ -56,6 +56,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
+from qompose.store import show
 from qompose.types import QomposeError
 
 # A composed network has at most so many leaves; it also bounds the depth of every tree.
@@ -169,12 +170,12 @@ class _Joined(Expression):
         return tuple(leaf for _, term in self.terms for leaf in term.leaves)
 
     def __repr__(self) -> str:
-        def show(weight: float, term: Expression) -> str:
+        def spell(weight: float, term: Expression) -> str:
             if weight != 1.0 or isinstance(term, type(self)):
                 return repr(Scaled(weight, term))
             return _bracketed(term)
 
-        return f" {self.sign} ".join(show(*term) for term in self.terms)
+        return f" {self.sign} ".join(spell(*term) for term in self.terms)
 
 
 class And(_Joined):
@@ -250,6 +251,15 @@ class Gpi(Expression):
         return f"gpi({self.of!r})"
 
 
+def linear_weights_of(expression: Any) -> list[tuple[Any, float]]:
+    """The weights of an expression that is a weighted sum of skills; raises QomposeError if it is anything else."""
+    pairs = weights_of(expression)
+    for term, _ in pairs:
+        if isinstance(term, Or | Prefer | Gpi):
+            raise QomposeError(f"{show(term)} is no weighted sum of skills, and only that is meant here")
+    return pairs
+
+
 def gpi(of: Any) -> Gpi:
     """GPI: Q = max_i Q^{π_i}_w, the best of what it is worth to follow each skill for the task of reward Σ w_i r_i.
 
@@ -262,10 +272,7 @@ def gpi(of: Any) -> Gpi:
     """
     if isinstance(of, Mapping):
         of = from_weights(of)
-    terms = weights_of(of)
-    for term, _ in terms:
-        if isinstance(term, Or | Prefer | Gpi):
-            raise QomposeError(f"{repr(term)[:60]} has no reward of its own; gpi takes a weighted sum of skills")
+    linear_weights_of(of)
     return Gpi(of)
 
 
