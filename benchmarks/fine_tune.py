@@ -18,8 +18,7 @@ import qompose as qp
 from benchmarks.machine import write_results
 from qompose.paper.fig3 import CORNER, compare
 from qompose.paper.jobs import Job
-from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study
-from qompose.run import read_metrics
+from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study, curve_of
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.training.online import Training
@@ -30,12 +29,6 @@ SHARE = 4  # the composed skill trains for one SHARE-th of the steps
 
 def further_file(study: Study, seed: int) -> Path:
     return study.folder / "further" / f"s{seed}.json"
-
-
-def points_of(run: Path) -> list[list[float]]:
-    """[environment steps, mean distance (m)] at each evaluation in the course of a training."""
-    lines = [line for line in read_metrics(run) if line.get("eval/distance") is not None]
-    return [[line["step"], line["eval/distance"]] for line in lines]
 
 
 def measure(study: Study, seed: int, total_steps: int) -> None:
@@ -57,7 +50,7 @@ def measure(study: Study, seed: int, total_steps: int) -> None:
         name: {"mean": float(of.mean()), "std": float(of.std()), "median": float(np.median(of))}
         for name, of in distances.items()
     }
-    write_json(further_file(study, seed), {"seed": seed, "points": points_of(run), **figures})
+    write_json(further_file(study, seed), {"seed": seed, "points": curve_of(run, "distance"), **figures})
 
 
 def main() -> None:
@@ -88,7 +81,7 @@ def main() -> None:
     rows = []
     for case in scratch:
         record = read_json(further_file(study, case.seed))
-        from_scratch = points_of(study.run_of(case))
+        from_scratch = curve_of(study.run_of(case), "distance")
         rows.append({**record, "scratch": from_scratch, **compare(record["points"], from_scratch)})
     ratios = [row["steps_to_level"] / row["online_steps_to_level"] for row in rows]
     made_by = study.systems_of(part for case in (*merged, *scratch) for part in case.trainings)

@@ -27,6 +27,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def steps_of(steps: Sequence[int | None]) -> str:
+    return " ".join("never" if step is None else str(step) for step in steps)
+
+
 def bar_list(result: dict[str, Any]) -> str:
     return "\n".join(f"- {name}: {'met' if value else '**missed**'}" for name, value in result["bars"].items())
 
@@ -302,13 +306,11 @@ end; the ratio is online SQL's gradient steps to it over those of the curve.
 
 
 def fig4(result: dict[str, Any]) -> str:
-    def steps(row: dict[str, Any]) -> str:
-        return " ".join("never" if step is None else str(step) for step in row["steps_to_bar"])
-
     rows = [
         (
             row["task"], row["algorithm"], " ".join(f"{1000 * mean:.1f}" for mean in row["seeds"]),
-            " ".join(f"{1000 * median:.1f}" for median in row["medians"]), f"{1000 * row['within']:.1f}", steps(row),
+            " ".join(f"{1000 * median:.1f}" for median in row["medians"]), f"{1000 * row['within']:.1f}",
+            steps_of(row["steps_to_bar"]),
             " ".join(f"{1000 * mean:.1f}" for mean in row["best"] or ()),
         )
         for row in result["rows"]
@@ -327,22 +329,19 @@ evaluation with a mean of 20 mm or less.
 
 
 def fig5(result: dict[str, Any]) -> str:
-    def minutes(steps: Sequence[int | None]) -> str:
-        return " ".join("never" if step is None else f"{step * 0.05 / 60.0:.0f}" for step in steps)
-
     rows = [
         (
             row["algorithm"], mode,
             *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
-            minutes(row["first_success"]),
+            steps_of(row["first_success"]),
         )
         for row in result["rows"] for mode in row["success"]
     ]  # fmt: skip
     header = ("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items()))
     return f"""## Fig. 5: Sawyer stacks
 
-Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), and minutes
-of robot time to the first evaluation with a success.
+Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), and the
+steps, 20 to a second of robot time, to the first evaluation with a success.
 
 {table((*header, "first success"), rows)}
 

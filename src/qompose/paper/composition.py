@@ -130,16 +130,19 @@ def reproduce(study: Study) -> dict[str, Any]:
                      "success": _interval([each[name][1] for each in found])}
                     for name in OPERATORS
                 ]  # fmt: skip
-    curves = {
-        f"{family}, {skills} skills": [
-            [(row["temperature"], row["loss"]["mean"]) for row in rows
-             if (row["family"], row["skills"], row["operator"]) == (family, skills, "mean")]
-        ]
-        for family in FAMILIES for skills in SKILLS
+    panels = {
+        f"what the mean of {skills} Q-functions loses": {
+            family: [
+                [(row["temperature"], row["loss"]["mean"]) for row in rows
+                 if (row["family"], row["skills"], row["operator"]) == (family, skills, "mean")]
+            ]
+            for family in FAMILIES
+        }
+        for skills in SKILLS
     }  # fmt: skip
     picture = study.folder / "composition_temperature.png"
     labels = ("temperature", "share of the soft value")
-    draw_curves(picture, {"what the mean of the Q-functions loses": curves}, labels=labels, logarithmic="x")
+    draw_curves(picture, panels, labels=labels, logarithmic="x")
     result = {"rows": rows, "problems": study.seeds * PROBLEMS}
     path = study.write("composition", result, [])
     return {**result, "picture": str(picture), "file": str(path)}

@@ -17,8 +17,8 @@ from qompose import store
 from qompose.agents.sql import SQL
 from qompose.evaluation import evaluate
 from qompose.paper.jobs import Job
-from qompose.paper.study import CORNERS, Case, Study
-from qompose.run import describe_system, read_metrics
+from qompose.paper.study import CORNERS, Case, Study, curve_of
+from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.skill.algebra import as_network, unite_replays
 from qompose.skill.artifact import Skill
@@ -96,9 +96,8 @@ def online_points(run: Path) -> list[list[int | float]]:
     """[gradient steps, mean distance (m)] at each evaluation in the course of a training."""
     training = Training()
     return [
-        [training.updates_per_step * (line["step"] - training.warmup_steps), line["eval/distance"]]
-        for line in read_metrics(run)
-        if line.get("eval/distance") is not None and line["step"] > training.warmup_steps
+        [training.updates_per_step * (step - training.warmup_steps), distance]
+        for step, distance in curve_of(run, "distance") if step > training.warmup_steps
     ]  # fmt: skip
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from qompose import store
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
-from qompose.paper.study import ALGORITHMS, EPISODES, Case, Study, made_by
-from qompose.run import read_metrics
+from qompose.paper.study import ALGORITHMS, EPISODES, Case, Study, curve_of, first_step, made_by, robot_minutes
 from qompose.tasks import make_task
 from qompose.tasks.experts import make_expert
 from qompose.view.charts import draw_curves
@@ -62,18 +61,13 @@ def reproduce(study: Study) -> dict[str, Any]:
 
 def print_report(result: dict[str, Any]) -> None:
     """Final distances, and robot time to two centimetres."""
-    period = make_task("SawyerReach").control_period
-
-    def minutes(steps: list[int | None]) -> str:
-        return ", ".join("never" if step is None else f"{step * period / 60.0:.1f}" for step in steps)
-
     print_table(
         f"final distance of the hand to its target (mm), {result['episodes']} episodes of each seed",
         ("task", "algorithm", "each seed's mean", "90 % within", "minutes to 20 mm"),
         [
             (
                 row["task"], row["algorithm"], ", ".join(f"{1000 * mean:.1f}" for mean in row["seeds"]),
-                f"{1000 * row['within']:.1f}", minutes(row["steps_to_bar"]),
+                f"{1000 * row['within']:.1f}", robot_minutes(row["task"], row["steps_to_bar"]),
             )
             for row in result["rows"]
         ],
@@ -84,17 +78,14 @@ def print_report(result: dict[str, Any]) -> None:
 def _summarise(task: str, algorithm: str, runs: list[Any], records: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of one algorithm on one task, over its seeds."""
     distances = np.array([record["sample"]["distance"] for record in records])  # (seeds, episodes)
-    curves = [
-        [[line["step"], line["eval/distance"]] for line in read_metrics(run) if line.get("eval/distance") is not None]
-        for run in runs
-    ]
+    curves = [curve_of(run, "distance") for run in runs]
     best = [float(np.mean(record["best"]["distance"])) for record in records if "best" in record]
     return {
         "task": task, "algorithm": algorithm, "seeds": distances.mean(axis=1).tolist(),
         "medians": np.median(distances, axis=1).tolist(), "within": float(np.quantile(distances, 0.9)),
         "success": [float(np.mean(record["sample"]["success"])) for record in records],
         "best": best or None, "curves": curves,
-        "steps_to_bar": [next((step for step, distance in curve if distance <= BAR), None) for curve in curves],
+        "steps_to_bar": [first_step(curve, lambda distance: distance <= BAR) for curve in curves],
         "training_seconds": [record["seconds"] for record in records],
     }  # fmt: skip
 

@@ -16,8 +16,17 @@ import numpy as np
 from qompose import store
 from qompose.evaluation import evaluate
 from qompose.paper.jobs import Job
-from qompose.paper.study import ALGORITHMS, Case, Study, made_by
-from qompose.run import describe_system, read_metrics
+from qompose.paper.study import (
+    ALGORITHMS,
+    Case,
+    Study,
+    curve_of,
+    figures_of,
+    first_step,
+    made_by,
+    modes_of,
+    robot_minutes,
+)
 from qompose.shipped import load
 from qompose.tasks import make_task
 from qompose.view.charts import draw_curves
@@ -77,36 +86,29 @@ def print_report(result: dict[str, Any]) -> None:
     """Share of episodes with all four studs in place, seed by seed."""
     print_table(
         "share of episodes that end with the brick in place, each seed",
-        ("algorithm", "acting", *result["episodes"], "first after"),
+        ("algorithm", "acting", *result["episodes"], "minutes to the first"),
         [
             (
                 row["algorithm"], mode,
                 *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
-                " ".join("never" if step is None else f"{step * 0.05 / 60.0:.0f} min" for step in row["first_success"]),
+                robot_minutes(TASK, row["first_success"]),
             )
             for row in result["rows"] for mode in row["success"]
         ],
     )  # fmt: skip
-    print("first after: robot time to the first evaluation (20 episodes) with a success")
+    print("minutes: of robot time, to the first evaluation (20 episodes) with a success")
 
 
 def _summarise(study: Study, algorithm: str, cases: list[Case], records: dict[Case, Any]) -> dict[str, Any]:
-    curves = [
-        [
-            [line["step"], line["eval/distance"], line["eval/success_rate"]]
-            for line in read_metrics(study.run_of(case)) if line.get("eval/distance") is not None
-        ]
-        for case in cases
-    ]  # fmt: skip
-    modes = ("sample", "best") if algorithm == "sql" else ("sample",)
+    curves = [curve_of(study.run_of(case), "distance", "success_rate") for case in cases]
     return {
         "algorithm": algorithm,
         "success": {
             mode: {trial: [float(np.mean(records[case][mode][trial]["success"])) for case in cases] for trial in TRIALS}
-            for mode in modes
+            for mode in modes_of(cases[0])
         },
         "curves": curves,
-        "first_success": [next((step for step, _, share in curve if share > 0.0), None) for curve in curves],
+        "first_success": [first_step(curve, lambda share: share > 0.0) for curve in curves],
         "training_seconds": [records[case]["seconds"] for case in cases],
     }
 
@@ -119,16 +121,13 @@ def _job(study: Study, case: Case) -> Job:
 def measure(study: Study, case: Case) -> None:
     """Write how each episode ends, undisturbed and disturbed, for each way of acting."""
     skill = load(study.run_of(case))
-    record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
-    record |= {"trained_by": study.systems_of([case]), "seconds": skill.provenance["seconds"]}
-    for mode in ("sample", "best") if case.algorithm == "sql" else ("sample",):
+    record: dict[str, Any] = {**dataclasses.asdict(case), "seconds": skill.provenance["seconds"]}
+    for mode in modes_of(case):
         record[mode] = {}
         for trial, (options, episodes) in TRIALS.items():
             result = evaluate(skill, TASK, episodes, mode=mode, seed=1000 + case.seed, options=options)
-            record[mode][trial] = {name: result.values(name).round(5).tolist() for name in FIGURES}
-    path = study.episodes_of(case)
-    path.parent.mkdir(exist_ok=True)
-    store.write_json(path, record)
+            record[mode][trial] = figures_of(result, *FIGURES)
+    study.write_episodes(study.episodes_of(case), record, [case])
 
 
 if __name__ == "__main__":

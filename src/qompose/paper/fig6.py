@@ -15,8 +15,7 @@ from qompose import store
 from qompose.evaluation import evaluate
 from qompose.paper import fig5
 from qompose.paper.jobs import Job
-from qompose.paper.study import Case, Study, made_by
-from qompose.run import describe_system
+from qompose.paper.study import Case, Study, figures_of, made_by
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
 from qompose.training.offline import Extraction, compose
@@ -25,6 +24,7 @@ from qompose.view.console import print_table
 
 TASK, PARTS = "SawyerStackAvoid", ("SawyerStack", "SawyerAvoid")
 EPISODES = 50
+FIGURES = ("success", "seated", "collided", "distance")
 # How each policy acts: the first is shown in the picture. Composed ones act on Q_Σ itself, with candidates from the
 # samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone.
 POLICIES = {
@@ -49,7 +49,7 @@ def reproduce(study: Study) -> dict[str, Any]:
             "policy": policy, "mode": mode,
             **{
                 name: [float(np.mean(records[policy, seed][mode][name])) for seed in seeds]
-                for name in ("success", "seated", "collided", "distance")
+                for name in FIGURES
             },
             "paper": PAPER.get(policy),
         }
@@ -101,15 +101,11 @@ def make_policy(study: Study, policy: str, seed: int) -> Skill:
 def measure(study: Study, policy: str, seed: int) -> None:
     """Write how each episode at the tower ends."""
     skill = make_policy(study, policy, seed)
-    trained_by = study.systems_of(Case("sql", task, seed) for task in PARTS)
-    record: dict[str, Any] = {"policy": policy, "seed": seed, "system": describe_system(), "trained_by": trained_by}
+    record: dict[str, Any] = {"policy": policy, "seed": seed}
     for mode in POLICIES[policy]:
         result = evaluate(skill, TASK, EPISODES, mode=mode, seed=1000 + seed, options={})
-        names = ("success", "seated", "collided", "distance")
-        record[mode] = {name: result.values(name).round(5).tolist() for name in names}
-    path = _file(study, policy, seed)
-    path.parent.mkdir(exist_ok=True)
-    store.write_json(path, record)
+        record[mode] = figures_of(result, *FIGURES)
+    study.write_episodes(_file(study, policy, seed), record, [Case("sql", task, seed) for task in PARTS])
 
 
 def _name(policy: str, seed: int) -> str:

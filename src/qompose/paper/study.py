@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from qompose import store
-from qompose.evaluation import evaluate
+from qompose.evaluation import Evaluation, evaluate
 from qompose.paper.jobs import Job, choose_cores, run_jobs
-from qompose.run import describe_system
+from qompose.run import describe_system, read_metrics
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
+from qompose.tasks import make_task
 from qompose.training.offline import Extraction, compose
 from qompose.training.online import Training
 from qompose.training.session import SKILL, skill_name
@@ -165,6 +166,12 @@ class Study:
         """What made each training: versions, machine, commit."""
         return [store.read_json(self.run_of(case) / "system.json") for case in trainings]
 
+    def write_episodes(self, path: Path, record: dict[str, Any], trainings: Iterable[Case]) -> None:
+        """Write what was measured of a policy, with what made it."""
+        path.parent.mkdir(exist_ok=True)
+        made = {"system": describe_system(), "trained_by": self.systems_of(trainings)}
+        store.write_json(path, {**record, **made})
+
     def write(self, name: str, result: dict[str, Any], systems: Iterable[dict[str, Any]]) -> Path:
         """Write NAME.json: the figures, and all that is needed to obtain them again; `systems` made its parts."""
         path = self.folder / f"{name}.json"
@@ -193,18 +200,40 @@ def measure(study: Study, case: Case) -> None:
     Only the folder of the study matters here.
     """
     skill = load_case(study, case)
-    modes = ("sample", "best") if case.algorithm == "sql" else ("sample",)
-    record: dict[str, Any] = {**dataclasses.asdict(case), "system": describe_system()}
-    record["trained_by"] = study.systems_of(case.trainings)
+    record: dict[str, Any] = {}
     if not case.merged:
         record |= {name: skill.provenance[name] for name in ("steps", "episodes", "seconds")}
-    for mode in modes:
+    for mode in modes_of(case):
         result = evaluate(skill, case.task, EPISODES, mode=mode, seed=1000 + case.seed)
-        known = [name for name in FIGURES if name in result.episodes[0]]
-        record[mode] = {name: result.values(name).round(5).tolist() for name in known}
-    path = study.episodes_of(case)
-    path.parent.mkdir(exist_ok=True)
-    store.write_json(path, record)
+        record[mode] = figures_of(result, *(name for name in FIGURES if name in result.episodes[0]))
+    study.write_episodes(study.episodes_of(case), {**dataclasses.asdict(case), **record}, case.trainings)
+
+
+def modes_of(case: Case) -> tuple[str, ...]:
+    """How the skill of a case acts when it is measured."""
+    return ("sample", "best") if case.algorithm == "sql" else ("sample",)
+
+
+def figures_of(result: Evaluation, *names: str) -> dict[str, list[float]]:
+    """Some figures of every episode, as a file holds them."""
+    return {name: result.values(name).round(5).tolist() for name in names}
+
+
+def curve_of(run: Path, *names: str) -> list[list[Any]]:
+    """[environment step, figures of these names ...] at each evaluation in the course of a training."""
+    lines = [line for line in read_metrics(run) if line.get("eval/distance") is not None]
+    return [[line["step"], *(line[f"eval/{name}"] for name in names)] for line in lines]
+
+
+def first_step(curve: Iterable[Sequence[Any]], reached: Callable[[Any], bool]) -> int | None:
+    """The step of the first point whose last figure is good enough; None if there is none."""
+    return next((point[0] for point in curve if reached(point[-1])), None)
+
+
+def robot_minutes(task: str, steps: Iterable[int | None]) -> str:
+    """Robot time of so many control steps of each seed, for people."""
+    period = make_task(task).control_period
+    return ", ".join("never" if step is None else f"{step * period / 60.0:.1f}" for step in steps)
 
 
 def made_by(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

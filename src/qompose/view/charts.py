@@ -35,12 +35,10 @@ def draw_comparison(
                 means, height - 0.24 * which, xerr=spreads, fmt=marker, color=COLOURS[which], markersize=5, capsize=2,
                 linewidth=1.2, label=name,
             )  # fmt: skip
-        place.set_title(title, fontsize=11, color=INK)
+        _dress(place, title)
         place.set_yticks(height - 0.12, [row[0] for row in rows] if index == 0 else [""] * len(rows))
         place.set_xlabel(label, fontsize=9)
         place.set_xlim(left=0.0)
-        place.grid(color="#e8e8e5", linewidth=0.8)
-        place.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     numbers = {title: [[name, list(one), list(other)] for name, one, other in rows] for title, rows in panels.items()}
     return save_figure(figure, target, {"names": list(names), "panels": numbers})
@@ -63,7 +61,7 @@ def draw_curves(
     figure = make_figure(1.0 + 5.5 * len(panels), 4.6)
     places = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for place, (title, curves) in zip(places, panels.items(), strict=True):
-        place.set_title(title, fontsize=11, color=INK)
+        _dress(place, title)
         for index, (name, seeds) in enumerate(curves.items()):
             for seed, points in enumerate(seeds):
                 place.plot(
@@ -79,8 +77,6 @@ def draw_curves(
         else:
             place.set_yscale("log")
         place.set_xlabel(labels[0])
-        place.grid(color="#e8e8e5", linewidth=0.8)
-        place.spines[["top", "right"]].set_visible(False)
     places[0].set_ylabel(labels[1])
     handles = places[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
@@ -104,16 +100,20 @@ def draw_bars(
     figure = make_figure(1.0 + 2.8 * len(panels), 3.4)
     places = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for place, (title, rows) in zip(places, panels.items(), strict=True):
-        place.set_title(title, fontsize=11, color=INK)
+        _dress(place, title, axis="y")
         for index, (name, shares) in enumerate(rows.items()):
             place.bar(name, float(np.mean(shares)), color=COLOURS[index % len(COLOURS)], width=0.6, alpha=0.6)
             place.plot([name] * len(shares), shares, "o", color=INK, markersize=4)
         place.set_ylim(0.0, 1.05)
         place.set_axisbelow(True)
         place.tick_params(axis="x", labelsize=9, rotation=40)
-        place.grid(axis="y", color="#e8e8e5", linewidth=0.8)
-        place.spines[["top", "right"]].set_visible(False)
     places[0].set_ylabel(label)
     return save_figure(figure, target, {
         "panels": {title: {name: list(shares) for name, shares in rows.items()} for title, rows in panels.items()},
     })  # fmt: skip
+
+
+def _dress(axes: Any, title: str, *, axis: Literal["both", "y"] = "both") -> None:
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.grid(axis=axis, color="#e8e8e5", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
