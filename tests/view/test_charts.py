@@ -59,3 +59,12 @@ def test_curves_of_several_panels_share_their_levels_with_nobody(tmp_path):
     assert list(numbers["panels"]) == ["one", "two"] and numbers["levels"] == {"two": {"2 cm": 0.02}}
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1.5 * picture.height
+
+
+def test_panels_share_an_axis_that_holds_the_curves_of_all(tmp_path):
+    panels = {title: {"sql": [[(1, height), (100, height)]]} for title, height in (("low", 0.1), ("high", 1.0))}
+    draw_curves(tmp_path / "a.png", panels, labels=("steps", "m"), logarithmic="x")
+    with Image.open(tmp_path / "a.png") as picture:
+        right = picture.crop((picture.width // 2, 0, picture.width, picture.height // 2))
+        right.save(tmp_path / "right.png")
+    assert has(tmp_path / "right.png", BLUE) > 50

@@ -71,13 +71,11 @@ def draw_curves(
         for name, level in (levels or {}).get(title, {}).items():
             place.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
             place.annotate(name, (1.0, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        if logarithmic == "x":
-            place.set_xscale("log")
-            place.set_ylim(bottom=0.0)
-        else:
-            place.set_yscale("log")
+        (place.set_xscale if logarithmic == "x" else place.set_yscale)("log")
         place.set_xlabel(labels[0])
     places[0].set_ylabel(labels[1])
+    if logarithmic == "x":
+        places[0].set_ylim(bottom=0.0)  # after the last panel: they share the axis, and this fixes its other end as well
     handles = places[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return save_figure(figure, target, {
