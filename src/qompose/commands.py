@@ -151,7 +151,7 @@ def compose(
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
-        correct_steps: Gradient steps of the correction, or of gpi.
+        correct_steps: Gradient steps of the correction; gpi takes four times as many.
         correct_residuals: Correct the critics' own errors, too, by the rewards of every skill's task.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.

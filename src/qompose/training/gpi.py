@@ -12,6 +12,7 @@ that max_j Q lies below its own Bellman backup (Hunt et al. 2019).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -27,6 +28,8 @@ from qompose.soft.compose import combine_values
 from qompose.soft.value import log_weights
 from qompose.training.correct import BLOCK, Correction, check_correctable, rewards_of, solve, survey
 from qompose.types import Transition
+
+LONGER = 4  # times as many steps as a correction: values reach as far as the discount does
 
 
 class Followed(NamedTuple):
@@ -55,15 +58,19 @@ def learn_gpi(
     """max_j Q^{π_j}_w over the skills' own policies as one more network.
 
     data: the union of the skills' replays. `rewards`: each skill's own (N,) on all of it, computed from the skills'
-    tasks unless given. Raises QomposeError for skills without a soft value or whose rewards cannot be computed.
+    tasks unless given. `options` are those of a correction, with four times as many steps. Raises QomposeError for
+    skills without a soft value or whose rewards cannot be computed.
     """
     check_correctable(skills)
     if rewards is None:
         rewards = [rewards_of(skill, data, "gpi needs the rewards of all on every transition") for skill in skills]
     followed = _follow(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
-    units = (temperature,) * len(skills)
-    values = solve(evaluate, units, followed, rows, temperature, options, on_progress=on_progress)
+    # What a policy is worth spans up to the spread of the rewards for ever, far more than the temperature, which as a
+    # unit leaves the networks too far to go.
+    units = (max(float(np.std(followed.reward)) / (1.0 - skills[0].discount), temperature),) * len(skills)
+    longer = replace(options, steps=LONGER * options.steps)
+    values = solve(evaluate, units, followed, rows, temperature, longer, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)
     members: list[Any] = []
     for head in range(len(skills)):

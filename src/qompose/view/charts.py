@@ -75,7 +75,7 @@ def draw_curves(
         place.set_xlabel(labels[0])
     places[0].set_ylabel(labels[1])
     if logarithmic == "x":
-        places[0].set_ylim(bottom=0.0)  # after the last panel: they share the axis, and this fixes its other end as well
+        places[0].set_ylim(bottom=0.0)  # after the last panel: it fixes the other end of the shared axis, too
     handles = places[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return save_figure(figure, target, {
