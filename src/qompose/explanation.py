@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from scipy.special import stdtrit
 
 from qompose.skill.algebra import critic_of, linear_form, unite_replays
 from qompose.skill.artifact import Skill
@@ -26,6 +27,8 @@ from qompose.training.offline import choose_temperature
 from qompose.types import QomposeError, Transition
 
 MEMBERS = 3
+# Of the cases, the share in which an interval should hold what it is an estimate of.
+LEVEL = 0.9
 # With half the steps and half the units the regret came out a fifth too small on a problem whose regret is known.
 STEPS = 8_000
 # The replay of each skill is cut into so many pieces in time; the last is held out, members leave out others.
@@ -42,7 +45,7 @@ REFERENCE, PROBES = 4000, 500
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over held-out states: of all members, and the least and the largest of a single one."""
+    """A mean over held-out states, and an interval that should hold it in nine cases of ten (see `_interval`)."""
 
     mean: float
     low: float
@@ -71,6 +74,7 @@ class Explanation:
     residual: dict[str, float]  # RMS Bellman residual of each critic on its own replay, in its temperature
     axes: tuple[str, str]
     positions: np.ndarray  # (n, 2), where the states are
+    held_out: np.ndarray  # rows of `positions`: the states over which means are taken
     kappa: np.ndarray  # (n,), divergence there
     verdict: str  # compose, compose with correction, or train
     reason: str
@@ -116,7 +120,7 @@ class Explanation:
             f"  by {self.axes[0]} (down) and {self.axes[1]} (across):",
             *self._table(),
             "",
-            "over held-out states, in units of the return   [over networks]",
+            "over held-out states, in units of the return   [90 % interval]",
             line("  V of the sum is too high by", self.overestimate),
             line("  at most, by Lemma 1", self.lemma),
             line("  Q of its policy loses at most (D*)", self.theorem)
@@ -153,8 +157,8 @@ def explain(
     """Say how much skills disagree and what their sum loses, offline: `print(explain(left & bottom))`.
 
     C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
-    different parts of the replays, and reported on states that none of them has seen, as mean and range over networks.
-    The range holds the errors of learning, not those of the skills' critics, whose residuals are reported instead.
+    different parts of the replays, and reported on states that none of them has seen: their mean and a 90 % interval.
+    It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
     """
     if isinstance(expression, Mapping):
@@ -190,6 +194,7 @@ def explain(
         residual=_residuals(skills, data, seen, lengths),
         axes=axes,
         positions=data.next_observation[:, columns],
+        held_out=held_out,
         kappa=seen.kappa,
         verdict=verdict,
         reason=reason,
@@ -257,8 +262,15 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
 
 
 def _interval(x: np.ndarray) -> Interval:
+    """Of the mean over states; (members, states). By the jackknife: a member lacks the data that it left out.
+
+    Its variance is (M − 1)/M Σ_m (x_m − x̄)². Members differ by their first weights and batches, too, so that it is
+    rather too large; Student's t with M − 1 degrees of freedom takes it for what it is, an estimate from M numbers.
+    """
     each = x.mean(axis=1)
-    return Interval(float(each.mean()), float(each.min()), float(each.max()))
+    degrees = len(each) - 1
+    reach = stdtrit(degrees, 0.5 + LEVEL / 2.0) * degrees * np.std(each, ddof=1) / (degrees + 1.0) ** 0.5
+    return Interval(float(each.mean()), float(each.mean() - reach), float(each.mean() + reach))
 
 
 def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths: Sequence[int]) -> dict[str, float]:
