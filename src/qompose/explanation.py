@@ -254,14 +254,14 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
         "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
         "lemma": _interval(soft_minimum(lemma, log_weight, temperature)),
         "theorem": _interval(expect(theorem, log_weight)),
-        "regret": _interval(regret),
+        "regret": _interval(regret, least=0.0),
         "regret_high": float(np.quantile(regret.mean(axis=0), 0.9)),
         "spread": float(high - low),
         "doubt": float(disagreement / max(signal, 1e-6 * temperature)),
     }
 
 
-def _interval(x: np.ndarray) -> Interval:
+def _interval(x: np.ndarray, least: float = -np.inf) -> Interval:
     """Of the mean over states; (members, states). By the jackknife: a member lacks the data that it left out.
 
     Its variance is (M − 1)/M Σ_m (x_m − x̄)². Members differ by their first weights and batches, too, so that it is
@@ -270,7 +270,7 @@ def _interval(x: np.ndarray) -> Interval:
     each = x.mean(axis=1)
     degrees = len(each) - 1
     reach = stdtrit(degrees, 0.5 + LEVEL / 2.0) * degrees * np.std(each, ddof=1) / (degrees + 1.0) ** 0.5
-    return Interval(float(each.mean()), float(each.mean() - reach), float(each.mean() + reach))
+    return Interval(float(each.mean()), float(max(each.mean() - reach, least)), float(each.mean() + reach))
 
 
 def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths: Sequence[int]) -> dict[str, float]:
