@@ -54,7 +54,9 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         rows.append(row := measure(exact, seed, arguments.count))
-        print(f"{seed}: {row['truth']:.3f} in [{row['low']:.3f}, {row['high']:.3f}]? {row['seconds']:.0f} s", flush=True)
+        print(
+            f"{seed}: {row['truth']:.3f} in [{row['low']:.3f}, {row['high']:.3f}]? {row['seconds']:.0f} s", flush=True
+        )
         command = f"python -m benchmarks.coverage --seeds {seed + 1} --count {arguments.count}"
         write_results("certificate_coverage", summarise(rows), command=command, seed=list(range(seed + 1)))
     print({name: value for name, value in summarise(rows).items() if name != "rows"})

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from qompose.cli import main
-from qompose.paper import composition
+from qompose.paper import composition, operators
+from qompose.paper.study import Study
 from qompose.soft import finite
+from qompose.store import write_json
 
 
 @pytest.mark.parametrize("family", composition.FAMILIES)
@@ -33,12 +35,26 @@ def test_the_loss_of_the_mean_is_its_certificate():
     assert composition.measure(reward, kernel, 0.3)["mean"][0] == pytest.approx(regret / span, rel=1e-8)
 
 
-def test_the_command_writes_figures_and_a_picture(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_figures_and_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(composition, "PROBLEMS", 2)
     monkeypatch.setattr(composition, "TEMPERATURES", (0.1, 1.0))
     monkeypatch.setattr(composition, "FAMILIES", ("lines", "random"))
-    assert main(["reproduce", "composition", "--seeds", "1", "--output-dir", str(tmp_path / "out")]) == 0
-    assert "corrected, 3" in capsys.readouterr().out
-    record = json.loads((tmp_path / "out" / "composition.json").read_text())
+    made = Study(tmp_path / "out", 2, 60_000)
+    made.open()
+    figures = {name: {"return": 2.0, "success": 0.5, "distance": 1.0} for name in operators.OPERATORS}
+    figures |= {"from scratch": {"return": 3.0, "success": 0.75, "distance": 1.0}, "or": None}
+    for problem in operators.PROBLEMS:
+        for seed in range(2):  # as if all had been measured
+            path = operators.measuring_job(made, problem, seed).file
+            path.parent.mkdir(exist_ok=True)
+            record = {"problem": problem, "seed": seed, "figures": figures, "uniform": 1.0, "system": {"commit": "c"}}
+            write_json(path, record)
+    assert main(["reproduce", "composition", "--seeds", "2", "--output-dir", str(made.folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "corrected, 3" in printed and "0.50, 50%" in printed and "0.00, 75%" in printed
+    record = json.loads((made.folder / "composition.json").read_text())
     assert len(record["result"]["rows"]) == 2 * 2 * 2 * len(composition.OPERATORS)
-    assert (tmp_path / "out" / "composition_temperature.png").stat().st_size > 1000
+    assert len(record["result"]["learned"]["rows"]) == len(operators.PROBLEMS) * len(operators.OPERATORS)
+    assert record["runs_made_by"] == [{"commit": "c"}] and not (made.folder / "runs").exists()
+    for name in ("temperature", "operators"):
+        assert (made.folder / f"composition_{name}.png").stat().st_size > 1000

@@ -20,6 +20,7 @@ NAMES = list(TASKS)
 # Tasks with the same physics and another reward.
 OTHERS = {name: ("PushTo", {"goal_x": -2.0}) for name in NAMES if name.startswith("Push")} | {
     "MultiGoal": ("MultiGoal", {"goals": [1]}),
+    "Peaks": ("Peaks", {"peaks": [[x, y, 9.0] for x in (-4, 0, 4) for y in (-4, 0, 4)]}),
     "SawyerReach": ("SawyerReach", {"target_x": 0.75, "target_y": 0.3}),
 }
 

@@ -1,7 +1,7 @@
-"""A benchmark of composition on finite problems, exactly solved: what each operator loses, over temperatures.
+"""A benchmark of composition: what each operator loses, on finite problems over temperatures, and on learned skills.
 
-No network and no sampling: every figure is exact for its problem, and only the problems are drawn. Four families, each
-with two or three skills of equal temperature and equal weights:
+The finite part knows no network and no sampling: each figure is exact for its problem, only the problems are drawn. The
+learned part is in `operators`. Four finite families, each with two or three skills of equal temperature and weights:
 
 lines: go to a column, to a row, to a diagonal: the skills fit together · modes: every skill prefers a far place of its
 own, all tolerate a near one · opposite: places far apart and nothing in common · random: dense random transitions and
@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from qompose.paper import operators
 from qompose.paper.study import Study
 from qompose.soft import finite
 from qompose.soft.compose import combine_values, mix_values, prefer_values
-from qompose.view.charts import draw_curves
+from qompose.view.charts import draw_comparison, draw_curves
 from qompose.view.console import print_table
 
 SIDE, ACTIONS, DISCOUNT, ASTRAY = 7, 5, 0.9, 0.1
@@ -143,9 +144,26 @@ def reproduce(study: Study) -> dict[str, Any]:
     picture = study.folder / "composition_temperature.png"
     labels = ("temperature", "share of the soft value")
     draw_curves(picture, panels, labels=labels, logarithmic="x")
-    result = {"rows": rows, "problems": study.seeds * PROBLEMS}
-    path = study.write("composition", result, [])
-    return {**result, "picture": str(picture), "file": str(path)}
+    learned = operators.reproduce(study)
+    made_by = learned.pop("made_by")
+    other = study.folder / "composition_operators.png"
+    _draw_operators(other, learned["rows"], study.seeds)
+    result = {"rows": rows, "problems": study.seeds * PROBLEMS, "learned": learned}
+    path = study.write("composition", result, made_by)
+    return {**result, "pictures": [str(picture), str(other)], "file": str(path)}
+
+
+def _draw_operators(path: Any, rows: list[dict[str, Any]], seeds: int) -> None:
+    def figure(row: dict[str, Any], name: str) -> tuple[float, float]:
+        found = row[name] or {"mean": float("nan"), "half": None}  # refused
+        return found["mean"], found["half"] or 0.0
+
+    draw_comparison(
+        path,
+        {problem: [(row["operator"], figure(row, "loss"), figure(row, "success"))
+                   for row in rows if row["problem"] == problem] for problem in operators.PROBLEMS},
+        names=("share of the return that is lost", "success"), label=f"mean of {seeds} seed(s), 95 % interval",
+    )  # fmt: skip
 
 
 def _interval(values: list[float]) -> dict[str, float]:
@@ -164,4 +182,14 @@ def print_report(result: dict[str, Any]) -> None:
                 table.append((f"{name}, {skills}", *(f"{abs(cell['mean']):.3f}" for cell in cells)))
         title = f"{family}: share of the soft value that is lost, {result['problems']} problems, by temperature"
         print_table(title, ("operator, skills", *map(str, TEMPERATURES)), table)
+    rows = result["learned"]["rows"]
+
+    def cell(row: dict[str, Any]) -> str:
+        return "-" if row["loss"] is None else f"{row['loss']['mean']:.2f}, {row['success']['mean']:.0%}"
+
+    print_table(
+        "learned skills: share of the return that is lost against training from scratch, and success",
+        ("problem", *operators.OPERATORS),
+        [(problem, *(cell(row) for row in rows if row["problem"] == problem)) for problem in operators.PROBLEMS],
+    )
     print("means over problems; their 95 % intervals and the successes are in the file")

@@ -9,6 +9,7 @@ from typing import Any
 
 from qompose.store import show
 from qompose.tasks.multigoal import MultiGoal
+from qompose.tasks.peaks import Peaks
 from qompose.tasks.pusher import PUSHERS
 from qompose.tasks.reaching import SawyerReach, SawyerReachRandom
 from qompose.tasks.stacking import SawyerAvoid, SawyerStack, SawyerStackAvoid
@@ -22,7 +23,7 @@ TASKS: dict[str, functools.partial[Any]] = {
     **PUSHERS,
     **{
         task.__name__: functools.partial(task, task.__name__)
-        for task in (MultiGoal, SawyerReach, SawyerReachRandom, SawyerStack, SawyerAvoid, SawyerStackAvoid)
+        for task in (MultiGoal, Peaks, SawyerReach, SawyerReachRandom, SawyerStack, SawyerAvoid, SawyerStackAvoid)
     },
 }
 

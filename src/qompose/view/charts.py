@@ -12,6 +12,8 @@ from qompose.view.pictures import COLOURS, INK, check_target, make_figure, save_
 
 Figure = tuple[float, float]  # mean, standard deviation
 
+PANELS_ABREAST = 4  # of a comparison
+
 
 def draw_comparison(
     path: str | os.PathLike[str],
@@ -25,9 +27,13 @@ def draw_comparison(
     panels: title -> (name, figure, other figure); names: what the figures and the other ones are; label: of the axis.
     """
     target = check_target(path)
-    figure = make_figure(3.4 * len(panels) + 1.0, 0.42 * max(map(len, panels.values())) + 1.5)
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=False))
-    for index, (place, (title, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
+    columns = min(len(panels), PANELS_ABREAST)
+    lines = -(-len(panels) // columns)
+    figure = make_figure(3.4 * columns + 1.0, (0.42 * max(map(len, panels.values())) + 1.1) * lines + 0.4)
+    axes = np.ravel(figure.subplots(lines, columns, squeeze=False))
+    for place in axes[len(panels) :]:
+        place.remove()
+    for index, (place, (title, rows)) in enumerate(zip(axes, panels.items(), strict=False)):
         height = -np.arange(len(rows), dtype=np.float64)
         for which, (name, marker) in enumerate(zip(names, ("o", "D"), strict=True)):
             means, spreads = np.array([row[1 + which] for row in rows]).T
@@ -36,9 +42,10 @@ def draw_comparison(
                 linewidth=1.2, label=name,
             )  # fmt: skip
         _dress(place, title)
-        place.set_yticks(height - 0.12, [row[0] for row in rows] if index == 0 else [""] * len(rows))
+        place.set_yticks(height - 0.12, [row[0] for row in rows] if index % columns == 0 else [""] * len(rows))
         place.set_xlabel(label, fontsize=9)
-        place.set_xlim(left=0.0)
+        least = min(0.0, np.nanmin([row[1][0] for row in rows] + [row[2][0] for row in rows]))
+        place.set_xlim(left=1.2 * least)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     numbers = {title: [[name, list(one), list(other)] for name, one, other in rows] for title, rows in panels.items()}
     return save_figure(figure, target, {"names": list(names), "panels": numbers})

@@ -1,0 +1,71 @@
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from qompose.cli import main
+from qompose.paper import operators
+from qompose.paper.study import Study
+from qompose.training.correct import Correction
+
+QUICK = Correction(steps=20, batch_size=16, hidden=(8,), candidates=16)
+
+
+def test_heights_of_the_composed_task_are_those_of_the_weighted_sum():
+    assert operators.composed_peaks("modes") == (((0.0, -3.0, 0.8), (-3.5, 3.0, 0.5), (3.5, 3.0, 0.5)), 0.1)
+    assert operators.composed_peaks("modes, unequal temperatures")[1] == 0.065
+    assert operators.composed_peaks("opposite")[0] == ((-4.0, 0.0, 0.5), (4.0, 0.0, 0.5))
+
+
+def spare(flags, command):
+    """The flags, each with its values, that a command does not have yet."""
+    starts = [index for index, word in enumerate(flags) if word.startswith("--")]
+    groups = [flags[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    return [word for group in groups if group[0] not in command for word in group]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny_flags):
+    """The skills of a problem with unequal temperatures and its reference, trained for a moment."""
+    made = Study(tmp_path_factory.mktemp("operators") / "out", 1, 400)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "SETTINGS", ())
+        for name in (*operators.PROBLEMS["modes, unequal temperatures"], "modes, unequal temperatures"):
+            command = operators.training_job(made, name, 0).arguments
+            assert command[0] == "qompose" and main([*command[1:], *spare(tiny_flags, command)]) == 0
+    return made
+
+
+def test_every_operator_is_measured_and_what_has_no_temperature_is_none(study, monkeypatch):
+    monkeypatch.setattr(operators, "Correction", partial(replace, QUICK))
+    monkeypatch.setattr(operators, "EPISODES", 3)
+    record = json.loads(json.dumps(operators.measure(study, "modes, unequal temperatures", 0)))
+    assert list(record["figures"]) == list(operators.OPERATORS)
+    assert record["figures"]["or"] is None
+    for name in ("mean", "half-corrected", "corrected", "gpi", "prefer", "constituents", "from scratch"):
+        assert set(record["figures"][name]) == set(operators.FIGURES), name
+    assert record["uniform"] == operators.measure(study, "modes, unequal temperatures", 0)["uniform"]
+
+
+def test_a_loss_is_a_share_of_what_the_uniform_policy_loses():
+    def record(mean):
+        figures = {"mean": mean, "from scratch": 10.0}
+        whole = {name: {"return": value, "success": 0.5, "distance": 1.0} for name, value in figures.items()}
+        return {"figures": whole | {"or": None}, "uniform": 2.0}
+
+    row = operators.summarise("modes", "mean", [record(6.0), record(8.0)])
+    assert row["loss"]["seeds"] == [0.5, 0.25] and row["loss"]["mean"] == 0.375
+    assert row["loss"]["half"] == pytest.approx(12.706 * 0.125, rel=1e-3)  # Student's t, one degree of freedom
+    assert operators.summarise("modes", "or", [record(6.0)]) == {
+        "problem": "modes", "operator": "or", "loss": None, "return": None, "success": None, "distance": None,
+    }  # fmt: skip
+
+
+def test_references_of_the_pusher_are_those_of_table_1(tmp_path):
+    made = Study(tmp_path, 1, 60_000)
+    assert operators.training_job(made, "PushBottomLeft", 2).file.parent.parent.name == "sql-push-bottom-left-s2"
+    job = operators.measuring_job(made, "PushBottomLeft", 2)
+    assert [need.parent.parent.name for need in job.needs] == [
+        "sql-push-left-s2", "sql-push-bottom-s2", "sql-push-bottom-left-s2",
+    ]  # fmt: skip
