@@ -24,7 +24,8 @@ def draw_comparison(
 ) -> dict[str, Any]:
     """Draw pairs of figures, one below the other, a panel for each group; return the numbers.
 
-    panels: title -> (name, figure, other figure); names: what the figures and the other ones are; label: of the axis.
+    panels: title -> (name, figure, other figure), NaN leaves one out; all have the same names in the same order, which
+    stand at the left only. names: what the figures and the other ones are; label: of the axis.
     """
     target = check_target(path)
     columns = min(len(panels), PANELS_ABREAST)
@@ -47,7 +48,10 @@ def draw_comparison(
         least = min(0.0, np.nanmin([row[1][0] for row in rows] + [row[2][0] for row in rows]))
         place.set_xlim(left=1.2 * least)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    numbers = {title: [[name, list(one), list(other)] for name, one, other in rows] for title, rows in panels.items()}
+    numbers = {
+        title: [[name, *([None if np.isnan(x) else x for x in pair] for pair in pairs)] for name, *pairs in rows]
+        for title, rows in panels.items()
+    }
     return save_figure(figure, target, {"names": list(names), "panels": numbers})
 
 
