@@ -51,7 +51,7 @@ def test_the_command_writes_figures_and_pictures(tmp_path, monkeypatch, capsys):
             write_json(path, record)
     assert main(["reproduce", "composition", "--seeds", "2", "--output-dir", str(made.folder)]) == 0
     printed = capsys.readouterr().out
-    assert "corrected, 3" in printed and "0.50, 50%" in printed and "0.00, 75%" in printed
+    assert "corrected, 3" in printed and "0.50 ± 0.00 │ 0.50 ± 0.00 │ 1.00 ± 0.00" in printed
     record = json.loads((made.folder / "composition.json").read_text())
     assert len(record["result"]["rows"]) == 2 * 2 * 2 * len(composition.OPERATORS)
     assert len(record["result"]["learned"]["rows"]) == len(operators.PROBLEMS) * len(operators.OPERATORS)

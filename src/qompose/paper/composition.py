@@ -182,14 +182,18 @@ def print_report(result: dict[str, Any]) -> None:
                 table.append((f"{name}, {skills}", *(f"{abs(cell['mean']):.3f}" for cell in cells)))
         title = f"{family}: share of the soft value that is lost, {result['problems']} problems, by temperature"
         print_table(title, ("operator, skills", *map(str, TEMPERATURES)), table)
-    rows = result["learned"]["rows"]
-
-    def cell(row: dict[str, Any]) -> str:
-        return "-" if row["loss"] is None else f"{row['loss']['mean']:.2f}, {row['success']['mean']:.0%}"
-
-    print_table(
-        "learned skills: share of the return that is lost against training from scratch, and success",
-        ("problem", *operators.OPERATORS),
-        [(problem, *(cell(row) for row in rows if row["problem"] == problem)) for problem in operators.PROBLEMS],
-    )
+    for problem in operators.PROBLEMS:
+        rows = [row for row in result["learned"]["rows"] if row["problem"] == problem]
+        print_table(
+            f"{problem}: learned skills, {result['learned']['episodes']} episodes of each seed",
+            ("operator", "return lost", "success", "distance"),
+            [(row["operator"], *(_spell(row[name]) for name in ("loss", "success", "distance"))) for row in rows],
+        )
+    print("return lost: against training from scratch, as a share of what the uniform policy loses; ± 95 %")
     print("means over problems; their 95 % intervals and the successes are in the file")
+
+
+def _spell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
