@@ -26,7 +26,15 @@ X = np.linspace(-1.0, 1.0, STATES)
 A = (np.arange(ACTIONS) + 0.5) * 2.0 / ACTIONS - 1.0
 # Peaks (place, height) of two skills: each prefers a far mode of its own to a near one that both tolerate.
 NEAR, FAR, FARTHER = -0.4, 0.4, 0.9
-MODES = {"first": ((NEAR, 0.8), (FAR, 1.0)), "second": ((NEAR, 0.8), (FARTHER, 1.0))}
+MODES = {
+    "first": ((NEAR, 0.8), (FAR, 1.0)),
+    "second": ((NEAR, 0.8), (FARTHER, 1.0)),
+    # For pairs of all kinds, see `ranking`.
+    "low": ((-0.9, 1.0),),
+    "high": ((FARTHER, 1.0),),
+    "middle": ((0.0, 1.0),),
+    "both": ((-0.9, 0.6), (FAR, 1.0)),
+}
 
 
 def move(x, a):
@@ -161,7 +169,7 @@ class Exact:
 
 def solve_exactly(temperatures, weights):
     """The problem of the first two skills with those temperatures."""
-    pairs = enumerate(zip(MODES, temperatures, strict=True))
+    pairs = enumerate(zip(("first", "second"), temperatures, strict=True))
     return solve_for([make_skill(name, t, seed) for seed, (name, t) in pairs], weights)
 
 
