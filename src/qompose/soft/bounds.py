@@ -15,7 +15,7 @@ from qompose.soft.value import log_weights, soft_value
 
 
 def divergence(
-    q: Sequence[Any], weights: Sequence[float], temperatures: Sequence[float], temperature: float, log_density: Any
+    q: Sequence[Any], weights: Sequence[Any], temperatures: Sequence[float], temperature: Any, log_density: Any
 ) -> tuple[Any, Any]:
     """κ(s) = −α log E_U exp(Σ w_i A_i/α) = Σ w_i V_i − V_Σ by importance sampling, and its standard error.
 

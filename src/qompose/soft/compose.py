@@ -16,7 +16,7 @@ import numpy as np
 from qompose.soft.squash import softplus
 
 
-def combine_values(values: Sequence[Any], weights: Sequence[float]) -> Any:
+def combine_values(values: Sequence[Any], weights: Sequence[Any]) -> Any:
     """Q_Σ(s,a) = Σ_i w_i Q_i(s,a) (paper, eq 6, with w_i = 1/|C|). Values broadcast; units are kept.
 
     For the task of reward Σ w_i r_i at temperature α:

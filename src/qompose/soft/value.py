@@ -34,7 +34,7 @@ def effective_sample_size(q: Any, log_density: Any, temperature: Any) -> Any:
     return xp.exp(2.0 * logsumexp(log_weight) - logsumexp(2.0 * log_weight)) / q.shape[-1]
 
 
-def log_weights(q: Any, log_density: Any, temperature: float) -> Any:
+def log_weights(q: Any, log_density: Any, temperature: Any) -> Any:
     """log W_k, W_k = w_k/Σ w for w_k = exp(Q_k/α)/q_k: makes draws a_k ~ q a weighted sample of the policy exp(Q/α).
 
     q, log_density: (*batch, particles) -> (*batch, particles), Σ_k W_k = 1

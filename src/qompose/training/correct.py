@@ -105,14 +105,15 @@ def check_correctable(skills: Sequence[Skill]) -> None:
 
 def survey(
     skills: Sequence[Skill],
-    weights: Sequence[float],
-    temperature: float,
+    weights: Sequence[float] | np.ndarray,
+    temperature: float | np.ndarray,
     data: Transition,
     options: Correction,
     rewards: Sequence[np.ndarray] | None = None,
 ) -> Survey:
     """Draws, weights and divergence in the next state of every transition; the rewards of `data` are not looked at.
 
+    weights, temperature: of all transitions, or of each its own (N, skills), (N,).
     `rewards`: for each skill its own rewards (N,) of these transitions, if Bellman residuals are wanted.
 
     The draws come from the defensive mixture over the skills' samplers and U, and V_1, V_2, ..., V_Σ all from the same
@@ -125,12 +126,14 @@ def survey(
     temperatures = tuple(float(skill.temperature or 0.0) for skill in skills)
     root = jax.random.fold_in(jax.random.key(options.seed), 0)
     size = data.action.shape[1]
+    shares, alphas = np.ones((len(states), len(skills)), np.float32), np.ones(len(states), np.float32)
+    shares[:count], alphas[:count] = weights, temperature
     parts = [
         jax.tree.map(
             np.asarray,
             _survey(
-                critics, samplers, states[begin : begin + BLOCK], jax.random.fold_in(root, begin), size,
-                tuple(weights), temperatures, temperature, options.candidates, options.kept,
+                critics, samplers, *(x[begin : begin + BLOCK] for x in (states, shares, alphas)),
+                jax.random.fold_in(root, begin), size, temperatures, options.candidates, options.kept,
             ),
         )
         for begin in range(0, len(states), BLOCK)
@@ -140,23 +143,23 @@ def survey(
     residual = np.zeros(count, np.float32)
     for index, reward in enumerate(rewards or ()):
         q = skills[index].q(data.observation, data.action)
-        residual += weights[index] * (reward + discount * values[:, index] - q)
+        residual += shares[:count, index] * (reward + discount * values[:, index] - q)
     return Survey(
         data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight,
         residual,
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("size", "weights", "temperatures", "temperature", "candidates", "kept"))
+@partial(jax.jit, static_argnames=("size", "temperatures", "candidates", "kept"))
 def _survey(
     critics: list[QFunction],
     samplers: list[Any],
     states: Array,
+    weights: Array,
+    temperature: Array,
     key: PRNGKeyArray,
     size: int,
-    weights: tuple[float, ...],
     temperatures: tuple[float, ...],
-    temperature: float,
     candidates: int,
     kept: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
@@ -172,11 +175,17 @@ def _survey(
     u, log_density = propose(draw, noise, uniform, SMOOTHING)
     actions = jnp.tanh(u)
     q = [critic(states, actions) for critic in critics]
-    kappa, error = divergence(q, weights, temperatures, temperature, log_density)
     values = jnp.stack([soft_value(x, log_density, t) for x, t in zip(q, temperatures, strict=True)], axis=-1)
     # Strided, so that what is kept has the shares of the mixture that its density speaks of.
     some = slice(None, None, kept)
-    log_weight = log_weights(combine_values(q, weights)[:, some], log_density[:, some], temperature)
+
+    def weigh(
+        q: list[Array], log_density: Array, weights: Array, temperature: Array
+    ) -> tuple[Array, Array, Array]:  # in one state
+        kappa, error = divergence(q, list(weights), temperatures, temperature, log_density)
+        return kappa, error, log_weights(combine_values(q, list(weights))[some], log_density[some], temperature)
+
+    kappa, error, log_weight = jax.vmap(weigh)(q, log_density, weights, temperature)
     return values, kappa, error, actions[:, some], log_weight
 
 
