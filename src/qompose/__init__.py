@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qompose.training.correct import Correction
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
+    from qompose.training.reweigh import learn_corrections
     from qompose.training.session import train
     from qompose.view.video import record
 
@@ -51,6 +52,7 @@ _HOMES = {
     "compose": "qompose.training.offline",
     "gpi": "qompose.skill.expression",
     "prefer": "qompose.skill.expression",
+    "learn_corrections": "qompose.training.reweigh",
     "Training": "qompose.training.online",
     "train": "qompose.training.session",
     "record": "qompose.view.video",
@@ -58,7 +60,7 @@ _HOMES = {
 
 __all__ = [
     "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "explain", "gpi", "load", "make_task", "prefer", "record", "train",
+    "compose", "evaluate", "explain", "gpi", "learn_corrections", "load", "make_task", "prefer", "record", "train",
 ]  # fmt: skip
 
 _register()

@@ -13,6 +13,7 @@ from qompose.tasks import make_task
 from qompose.tasks.task import relabel
 from qompose.training.correct import Correction, learn_correction, survey
 from qompose.training.offline import Extraction, compose
+from qompose.training.reweigh import learn_corrections
 from qompose.types import QomposeError
 
 QUICK = Correction(steps=150, batch_size=16, hidden=(8,), candidates=16, kept=2)
@@ -138,6 +139,44 @@ def test_numbers_that_cannot_be_meant_are_refused(name, value):
         replace(QUICK, **{name: value})
 
 
+def test_corrections_for_all_weights_hold_at_any(pair):
+    learned = learn_corrections(*pair, options=QUICK)
+    observations, actions = some_inputs(pair[0])
+    temperatures = np.array([skill.temperature for skill in pair])
+
+    def taken(skills, weights):
+        alpha = float(np.dot(weights, [skill.temperature for skill in skills]))
+        return np.asarray(learned.at(skills, weights, alpha)(jnp.asarray(observations), jnp.asarray(actions[:, None])))
+
+    once, again = taken(pair, (0.25, 0.75)), taken(pair, (0.75, 0.25))
+    assert np.abs(once - again).max() > 0.1 * temperatures.mean()
+    # Twice the weights are twice the rewards and twice the temperature; the order of skills does not matter.
+    np.testing.assert_allclose(taken(pair, (0.5, 1.5)), 2.0 * once, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(taken(pair[::-1], (0.75, 0.25)), once, rtol=1e-5)
+    # The same function as the network of state and weights that was learned.
+    seen = np.concatenate([observations, np.full((50, 2), (0.25, 0.75), np.float32)], axis=1)
+    whole = np.asarray(learned.values(jnp.asarray(seen), jnp.asarray(actions[:, None])))[..., 0]
+    np.testing.assert_allclose(once, whole, rtol=1e-4, atol=1e-5)
+    skill = compose(dict(zip(pair, (0.25, 0.75), strict=True)), correct=learned, extract=False)
+    total = 0.25 * pair[0].q(observations, actions) + 0.75 * pair[1].q(observations, actions)
+    np.testing.assert_allclose(skill.q(observations, actions), total - once[:, 0], atol=1e-4 * np.abs(total).max())
+
+
+def test_corrections_for_all_weights_refuse_what_they_are_not_of(pair):
+    first, second = pair
+    learned = learn_corrections(first, second, options=replace(QUICK, steps=1))
+    third = replace(first, name="third")
+    for expression, settings, message in (
+        (first & third, {}, "these corrections are of right, top, and of no other skills"),
+        (first & ~(0.1 * second), {}, "from 0 on; use correct=True"),
+        (first & second, {"temperature": 0.7}, "hold at the sum's own temperature, 0.2, alone"),
+    ):
+        with pytest.raises(QomposeError, match=message):
+            compose(expression, correct=learned, extract=False, **settings)
+    with pytest.raises(QomposeError, match="at least two skills"):
+        learn_corrections(first)
+
+
 # ------------------------------------------------------------------------------------------- against the exact oracle
 
 
@@ -159,6 +198,19 @@ def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_lo
     print(f"error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
     assert error < 0.10
     assert mended < 0.5 * mean and mean > 10.0 * problem.alpha
+
+
+@pytest.mark.slow
+def test_one_correction_for_all_weights_is_that_of_the_oracle_at_each(problem):
+    learned = learn_corrections(*problem.skills)
+    for weights in ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2), (1.4, 0.6)):
+        exact = line.solve_for(problem.skills, weights)
+        found = line.on_grid(learned.at(exact.skills, weights, exact.alpha))
+        visits = exact.visits(exact.total - exact.correction)
+        error = np.sqrt(np.sum(visits * (found - exact.correction) ** 2) / np.sum(visits * exact.correction**2))
+        mean, mended = exact.regret(exact.total).mean(), exact.regret(exact.total - found).mean()
+        print(f"{weights}: error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
+        assert error < 0.10 and mended < 0.5 * mean
 
 
 @pytest.mark.slow

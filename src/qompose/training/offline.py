@@ -35,6 +35,7 @@ from qompose.skill.manifest import NAME
 from qompose.training.correct import Correction, check_correctable, learn_correction
 from qompose.training.gpi import learn_gpi
 from qompose.training.rewards import task_of
+from qompose.training.reweigh import Corrections
 from qompose.types import QomposeError, check_kinds
 
 # Steps in one compiled call: short enough for a live progress bar.
@@ -72,7 +73,7 @@ def compose(
     *,
     name: str | None = None,
     extract: bool = True,
-    correct: bool = False,
+    correct: bool | Corrections = False,
     temperature: float | None = None,
     options: Extraction | None = None,
     correction: Correction | None = None,
@@ -88,9 +89,10 @@ def compose(
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
-    themselves, with their replays. `gpi` learns from the same replays, with the rewards of the skills' tasks, as
-    `correction` says too. `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if
-    the skills do not fit together, with the reason.
+    themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True.
+    `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too.
+    `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if the skills do not fit
+    together, with the reason.
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
@@ -133,7 +135,10 @@ def compose(
     if correct:
         assert union is not None and temperature is not None
         weights = [weight for _, weight in terms]
-        taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
+        if isinstance(correct, Corrections):
+            taken = correct.at(skills, weights, temperature)
+        else:
+            taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
         critic = CorrectedQ([critic, taken])
     corrected = time.perf_counter()
     if extract:
