@@ -78,7 +78,7 @@ def learn_corrections(
     """Learn C_w of these skills for every w ≥ 0, from their replays: `learn_corrections(left, bottom)`.
 
     Every transition has weights of its own, drawn evenly from those that sum to one; they are inputs of the network.
-    `options` are those of one correction, with four times as many steps. Raises QomposeError as `compose(correct=True)`.
+    `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does.
     """
     check_correctable(skills)
     if len(skills) < 2:
