@@ -246,6 +246,16 @@ def test_what_is_no_skill_is_not_overwritten(refused, tiny_runs, fingerprint, tm
     assert fingerprint(tmp_path) == before
 
 
+def test_an_expression_in_quotes_says_all_at_once(ask, refused, tiny_runs):
+    right, top = tiny_runs.values()
+    answer = ask("compose", f"({right} | {top}) & ~(0.5 * {top})", "--no-extract", "--output-dir", "x")
+    assert answer["composition"]["expression"] == "(right | top) & ~(0.5*top)" and answer["temperature"] == 0.05
+    for command in ([f"gpi({right} & {top})"], [right, top, "--operator", "gpi"]):  # their tasks end in other states
+        assert "gpi needs the rewards of all on every transition" in refused("compose", *command, "--no-extract")
+    message = refused("compose", f"{right} & {top}", "--weights", 1)
+    assert "weights and operators stand in the expression itself" in message
+
+
 def test_a_composition_is_corrected_on_demand(ask, tiny_runs):
     answer = ask("compose", *tiny_runs.values(), "--correct", "--correct-steps", 3, "--no-extract", "--name", "both")
     assert answer["correction"]["steps"] == 3 and answer["extraction"]["steps"] == 0
@@ -268,11 +278,15 @@ def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(ru
     answer = ask(*command)
     assert answer["names"] == ["right", "top"] and answer["picture"] is None
     assert f"verdict: {answer['verdict']}" in out
+    assert ask("explain", "right & ~(0.25 * top)", "--steps", 2, "--members", 2)["weights"] == [1.0, -0.25]
 
 
 def test_where_nothing_can_be_explained_the_reason_is_given(refused, tiny_runs):
     assert "a replay has only 600 transitions; it takes 1000" in refused("explain", *tiny_runs.values())
     assert "give at least two skills" in refused("explain", tiny_runs["right"])
+    quoted = " | ".join(map(str, tiny_runs.values()))
+    assert "is no weighted sum of skills" in refused("explain", quoted)
+    assert "leave the flags out" in refused("explain", quoted, "--weights", 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- eval

@@ -199,7 +199,8 @@ def explain(
     """Say how much skills disagree and what their sum would lose, without an environment.
 
     Args:
-        skills: Directories of skills or runs, or names of shipped skills.
+        skills: Directories of skills or runs, or names of shipped skills; or one weighted sum of them in quotes, as
+            "stack & ~(0.5 * obstacle)".
         weights: One weight for each skill, used as given; equal shares unless given.
         steps: Gradient steps of the bounds and the certificate.
         members: Networks that learn them from different parts of the replays.
@@ -210,10 +211,10 @@ def explain(
     from qompose import explanation
     from qompose.view.pictures import draw_divergence
 
-    given = _weigh(skills, weights)
+    expression = _express(skills, weights, "and")
     with bars() as shown:
         report = explanation.explain(
-            given, members=members, options=Correction(steps=steps, seed=seed),
+            expression, members=members, options=Correction(steps=steps, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if output is not None:
