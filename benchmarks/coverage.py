@@ -4,7 +4,7 @@
 
 It is the certificate of `explain`, as a user gets it. The skills' networks stay; each seed has replays, draws and first
 weights of its own. The truth is the oracle's regret, under the true rewards, in the very states that are held out.
-Writes results/certificate_coverage.json after every seed.
+Writes results/coverage.json after every seed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
             f"{seed}: {row['truth']:.3f} in [{row['low']:.3f}, {row['high']:.3f}]? {row['seconds']:.0f} s", flush=True
         )
         command = f"python -m benchmarks.coverage --seeds {seed + 1} --count {arguments.count}"
-        write_results("certificate_coverage", summarise(rows), command=command, seed=list(range(seed + 1)))
+        write_results("coverage", summarise(rows), command=command, seed=list(range(seed + 1)))
     print({name: value for name, value in summarise(rows).items() if name != "rows"})
 
 

@@ -370,8 +370,84 @@ heavy, `extracted` with a new sampler for the mean.
 """
 
 
+def spell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
+
+
+def composition(result: dict[str, Any]) -> str:
+    learned = result["learned"]
+    problems = list(dict.fromkeys(row["problem"] for row in learned["rows"]))
+    operators = list(dict.fromkeys(row["operator"] for row in learned["rows"]))
+    cells = {(row["problem"], row["operator"]): row for row in learned["rows"]}
+    lost, reached = (
+        table(("operator", *problems), [
+            (name, *(spell(cells[problem, name][figure]) for problem in problems)) for name in operators
+        ])
+        for figure in ("loss", "success")
+    )  # fmt: skip
+    return f"""## Composition
+
+Learned skills, {learned["episodes"]} episodes of each seed; mean over the seeds and its 95 % interval (Student's t).
+Acting directly on the composed Q. What the return falls short of that of a skill trained on the composed task from
+scratch, as a share of what the uniform policy does:
+
+{lost}
+
+Success:
+
+{reached}
+
+![operators on learned skills](composition_operators.png)
+
+What the mean loses on {result["problems"]} finite problems of each family, exactly, over temperatures:
+
+![what the mean loses](composition_temperature.png)
+"""
+
+
+def coverage(result: dict[str, Any]) -> str:
+    low, high = result["bar"]["coverage"]
+    return f"""## Does the certificate's interval hold the regret?
+
+On a line whose regret is known, {result["regret"]:.2f} on average over the states held out: the nominal
+{result["nominal"]:.0%} interval of `explain` holds it in {result["coverage"]:.0%} of {len(result["rows"])} seeds (bar:
+{low:.0%} to {high:.0%}). Median width {result["median_width"]:.2f} (bar: at most the regret), bias {result["bias"]:+.3f}.
+"""
+
+
+def ranking(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            " and ".join(row["names"]), ", ".join(f"{weight:g}" for weight in row["weights"]), f"{row['truth']:.3f}",
+            f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", row["verdict"],
+        )
+        for row in sorted(result["rows"], key=lambda row: row["truth"])
+    ]  # fmt: skip
+    return f"""## Does `explain` know which pairs lose more?
+
+On a line whose regrets are known, {result["pairs"]} pairs of skills, opposite ones and negative weights among them:
+Spearman's coefficient of certificate and regret {result["spearman"]:.2f} (bar: {result["bar"]}).
+
+{table(("skills", "weights", "regret", "certificate", "verdict"), rows)}
+"""
+
+
+def fine_tune_point(result: dict[str, Any]) -> str:
+    rows = [(row["seed"], f"{row['level']:.2f}", *steps_of(row["steps"].values()).split()) for row in result["rows"]]
+    return f"""## Training a composition further
+
+Two skills of a point whose sum fails ("{result["problem"]}"), trained further on the composed task: environment steps
+to the level of a skill trained from scratch with {result["total_steps"]} steps, evaluated every {result["every"]}; the
+bar is a quarter of the steps from scratch. Trained further for a quarter of them at most.
+
+{table(("seed", "level (return)", "from scratch", "from the sum", "from the corrected sum"), rows)}
+"""
+
+
 PARTS = ("value", "critic with value", "policy", "update")
-PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6")  # made by `qompose reproduce`
+PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition")  # made by `qompose reproduce`
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     section.__name__: section
     for section in (
@@ -380,6 +456,12 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig3,
         pusher,
         fig4,
+        fig5,
+        fig6,
+        composition,
+        coverage,
+        ranking,
+        fine_tune_point,
         reach,
         sawyer_expert,
         sampler_fidelity,

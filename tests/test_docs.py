@@ -16,6 +16,12 @@ def test_a_page_of_measurements_holds_what_the_results_hold(source):
     assert source.PAGE.read_text(encoding="utf-8") == source.write_page()
 
 
+def test_every_result_stands_on_a_page():
+    elsewhere = {"gates", "planted_bugs", "reliability"}  # docs/testing.md, docs/reliability.md
+    files = {path.stem for path in (ROOT / "results").glob("*.json")}
+    assert files - elsewhere <= measurements.SECTIONS.keys()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_to_a_file_leads_somewhere(document):
     for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
