@@ -413,7 +413,8 @@ def coverage(result: dict[str, Any]) -> str:
 
 On a line whose regret is known, {result["regret"]:.2f} on average over the states held out: the nominal
 {result["nominal"]:.0%} interval of `explain` holds it in {result["coverage"]:.0%} of {len(result["rows"])} seeds (bar:
-{low:.0%} to {high:.0%}). Median width {result["median_width"]:.2f} (bar: at most the regret), bias {result["bias"]:+.3f}.
+{low:.0%} to {high:.0%}). Median width {result["median_width"]:.2f} (bar: at most the regret);
+bias {result["bias"]:+.3f}.
 """
 
 
