@@ -361,8 +361,8 @@ def fig6(result: dict[str, Any]) -> str:
     return f"""## Fig. 6: stacking behind a tower
 
 Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
-replays of the two skills alone: `composed` acts on the mean of the two Q-functions, `1:3` with avoiding three times as
-heavy, `extracted` with a new sampler for the mean.
+replays of the two skills alone: `composed` acts on the mean of the two Q-functions with candidates from both samplers,
+`extracted` with those of a new sampler for the mean; `1:3` has avoiding three times as heavy.
 
 {table(header, rows)}
 
