@@ -26,8 +26,8 @@ TASK, PARTS = "SawyerStackAvoid", ("SawyerStack", "SawyerAvoid")
 EPISODES = 50
 FIGURES = ("success", "seated", "collided", "distance")
 # How each policy acts: the first is shown in the picture. Composed ones act on Q_Σ itself, with candidates from the
-# samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone. 1:3 gives avoiding
-# three times the weight.
+# samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone. 1:3 gives three
+# times the weight to avoiding.
 POLICIES = {
     "stack": ("sample", "best"), "avoid": ("sample", "best"), "composed": ("resample", "best"),
     "composed 1:3": ("resample", "best"), "extracted": ("best", "sample"), "extracted 1:3": ("best", "sample"),
