@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from scipy.special import stdtrit
 from qompose.skill.algebra import critic_of, linear_form, unite_replays
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights
-from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, theorem_target
+from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.correct import correction_target, soft_minimum
 from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey
 from qompose.training.offline import choose_temperature
@@ -209,9 +210,14 @@ def certify(batch: Survey, after: Array, temperature: float) -> Array:
         correction_target(batch.kappa, c, batch.log_weight, batch.discount, temperature),
         lemma_target(batch.kappa, lemma, batch.discount),
         theorem_target(lemma, theorem, batch.log_weight, batch.discount),
-        regret_target(c, later, batch.log_weight, batch.discount, temperature),
+        regret_target(_lose_here(c, batch.log_weight, temperature), later, batch.log_weight, batch.discount),
     )
     return jnp.stack(targets, axis=-1)
+
+
+def _lose_here(c: Any, log_weight: Any, temperature: float) -> Any:
+    """α k without its bias, which would add up over the steps of an episode. (*batch, draws) -> (*batch,)"""
+    return split_draws(partial(local_regret, temperature=temperature), c, log_weight)
 
 
 def _split(lengths: Sequence[int], members: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +248,7 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
     )  # (members, n, draws, heads)
     c, lemma, theorem, later = (heads[..., head] for head in range(4))
     log_weight = np.broadcast_to(states.log_weight, c.shape)
-    regret = local_regret(c, log_weight, temperature) + expect(later, log_weight)
+    regret = _lose_here(c, log_weight, temperature) + expect(later, log_weight)
     centred = c - expect(c, log_weight)[..., None]
     disagreement = np.sqrt(np.mean(expect(centred.std(axis=0, ddof=1) ** 2, states.log_weight)))
     signal = np.sqrt(np.mean(expect(centred.mean(axis=0) ** 2, states.log_weight)))

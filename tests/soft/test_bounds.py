@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from qompose.soft import finite
-from qompose.soft.bounds import divergence, expect, lemma_target, local_regret, regret_target, theorem_target
+from qompose.soft.bounds import (
+    divergence,
+    expect,
+    lemma_target,
+    local_regret,
+    regret_target,
+    split_draws,
+    theorem_target,
+)
 from qompose.soft.correct import correction_target
 from qompose.soft.value import log_weights
 from tests.soft.problems import ACTIONS, STATES, Problem
@@ -44,7 +52,7 @@ def test_certificate_is_the_exact_regret(problem):
     assert np.all(local >= -1e-12) and local.max() > 1e-3
     later = finite.expect_next(problem.kernel, regret)  # G(s,a) = γ E R(s')
     np.testing.assert_allclose(local + expect(later, problem.log_weight), regret, atol=1e-10)
-    target = regret_target(problem.c, later, problem.log_weight, 1.0, problem.alpha)
+    target = regret_target(local, later, problem.log_weight, 1.0)
     np.testing.assert_allclose(problem.regress(target), later, atol=1e-10)
 
 
@@ -76,6 +84,23 @@ def test_jax_computes_the_same(problem):
     kappa, _ = divergence(q, tuple(problem.weights), tuple(problem.temperatures), problem.alpha, flat)
     np.testing.assert_allclose(kappa, problem.kappa, atol=1e-5)
     c, log_weight = jnp.asarray(problem.c, jnp.float32), jnp.asarray(problem.log_weight, jnp.float32)
-    ours = regret_target(c, c, log_weight, jnp.ones(STATES), problem.alpha)
-    theirs = regret_target(problem.c, problem.c, problem.log_weight, np.ones(STATES), problem.alpha)
+    ours = regret_target(local_regret(c, log_weight, problem.alpha), c, log_weight, jnp.ones(STATES))
+    local = local_regret(problem.c, problem.log_weight, problem.alpha)
+    theirs = regret_target(local, problem.c, problem.log_weight, np.ones(STATES))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_split_draws_have_no_bias_of_first_order():
+    rng, draws = np.random.default_rng(0), 16
+    x = rng.normal(size=(200_000, draws))  # of N(0, 1): 1/2 = E x + log E exp(-x)
+    even = np.full(x.shape, -np.log(draws))
+    plain = local_regret(x, even, 1.0).mean() - 0.5
+    split = split_draws(lambda x, w: local_regret(x, w, 1.0), x, even).mean() - 0.5
+    assert plain < -0.04 and abs(split) < 0.2 * abs(plain)
+
+
+def test_split_draws_weigh_each_half_anew():
+    log_weight = np.log(np.array([0.1, 0.4, 0.3, 0.2]))
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    found = split_draws(expect, x, log_weight)
+    assert found == pytest.approx(2.0 * 2.6 - 0.5 * ((0.1 + 0.9) / 0.4 + (0.8 + 0.8) / 0.6))

@@ -6,11 +6,12 @@ sample of π_Σ ∝ exp(Σ w_i Q_i/α) (`soft.value.log_weights`). The same quan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import soft_minimum
+from qompose.soft.squash import logsumexp
 from qompose.soft.value import log_weights, soft_value
 
 
@@ -61,13 +62,26 @@ def local_regret(correction: Any, log_weight: Any, temperature: float) -> Any:
     return expect(correction, log_weight) - soft_minimum(correction, log_weight, temperature)
 
 
-def regret_target(correction: Any, regret: Any, log_weight: Any, discount: Any, temperature: float) -> Any:
+def split_draws(estimate: Callable[[Any, Any], Any], x: Any, log_weight: Any) -> Any:
+    """2 e − ½ (e_even + e_odd): an estimate e(x, log_weight) without the bias of first order in 1/draws.
+
+    Ratios and logarithms of sums are biased by c/K; halves of the draws, weighted anew, by 2 c/K (Quenouille 1956).
+    x, log_weight: (*batch, draws), in an order in which every second draw is a fair half.
+    """
+    halves = [log_weight[..., half::2] for half in (0, 1)]
+    halves = [half - logsumexp(half)[..., None] for half in halves]
+    both = estimate(x[..., 0::2], halves[0]) + estimate(x[..., 1::2], halves[1])
+    return 2.0 * estimate(x, log_weight) - 0.5 * both
+
+
+def regret_target(local: Any, regret: Any, log_weight: Any, discount: Any) -> Any:
     """y = γ' E_{s'}[ α k(s') + E_{a'~π_Σ} G(s',a') ] for G, `V*_w(s) − V^{π_Σ}(s) = α k(s) + E_{π_Σ} G(s,a)`.
 
     The exact regret of `soft.finite.soft_regret` as a function of state and action, so that transitions of any policy
-    teach it. correction, regret, log_weight: (*batch, draws) at s', discount: (*batch,) -> (*batch,), in reward units.
+    teach it. local: α k(s') (*batch,), see `local_regret`; regret, log_weight: (*batch, draws) at s', discount:
+    (*batch,) -> (*batch,), in reward units.
     """
-    return discount * (local_regret(correction, log_weight, temperature) + expect(regret, log_weight))
+    return discount * (local + expect(regret, log_weight))
 
 
 def expect(x: Any, log_weight: Any) -> Any:
