@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS
+from qompose.paper.operators import spell
 
 PAGE = RESULTS.parent / "docs" / "measurements.md"
 HEAD = """# Measurements
@@ -370,26 +371,17 @@ replays of the two skills alone: `composed` acts on the mean of the two Q-functi
 """
 
 
-def spell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
-
-
-def composition(result: dict[str, Any]) -> str:
-    learned = result["learned"]
+def operators(learned: dict[str, Any]) -> str:
     problems = list(dict.fromkeys(row["problem"] for row in learned["rows"]))
-    operators = list(dict.fromkeys(row["operator"] for row in learned["rows"]))
+    names = list(dict.fromkeys(row["operator"] for row in learned["rows"]))
     cells = {(row["problem"], row["operator"]): row for row in learned["rows"]}
     lost, reached = (
         table(("operator", *problems), [
-            (name, *(spell(cells[problem, name][figure]) for problem in problems)) for name in operators
+            (name, *(spell(cells[problem, name][figure]) for problem in problems)) for name in names
         ])
         for figure in ("loss", "success")
     )  # fmt: skip
-    return f"""## Composition
-
-Learned skills, {learned["episodes"]} episodes of each seed; mean over the seeds and its 95 % interval (Student's t).
+    return f"""{learned["episodes"]} episodes of each seed; mean over the seeds and its 95 % interval (Student's t).
 Acting directly on the composed Q. What the return falls short of that of a skill trained on the composed task from
 scratch, as a share of what the uniform policy does:
 
@@ -398,12 +390,26 @@ scratch, as a share of what the uniform policy does:
 Success:
 
 {reached}
+"""
 
+
+def composition(result: dict[str, Any]) -> str:
+    return f"""## Composition
+
+Learned skills of a point. {operators(result["learned"])}
 ![operators on learned skills](composition_operators.png)
 
 What the mean loses on {result["problems"]} finite problems of each family, exactly, over temperatures:
 
 ![what the mean loses](composition_temperature.png)
+"""
+
+
+def corners(result: dict[str, Any]) -> str:
+    return f"""## Composition on the pusher
+
+{operators(result)}
+![operators on the corners](corners_operators.png)
 """
 
 
@@ -448,7 +454,7 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 
 
 PARTS = ("value", "critic with value", "policy", "update")
-PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition")  # made by `qompose reproduce`
+PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition", "corners")  # made by `qompose reproduce`
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     section.__name__: section
     for section in (
@@ -460,6 +466,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig5,
         fig6,
         composition,
+        corners,
         coverage,
         ranking,
         fine_tune_point,

@@ -414,7 +414,7 @@ def demo(
 
 
 def reproduce(
-    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition"]],
+    what: tyro.conf.Positional[Literal["table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition", "corners"]],
     seeds: int = 3,
     total_steps: int | None = None,
     workers: int | None = None,
@@ -424,7 +424,8 @@ def reproduce(
     """Make a table or figure of the paper again. The same command goes on after an interruption.
 
     Args:
-        what: Table I or a figure of the paper; or composition, what each operator loses on finite problems.
+        what: Table I or a figure of the paper; or composition, what each operator loses on finite problems and for a
+            point, and corners, the same for the pusher.
         seeds: How many seeds: 0, 1, 2, ...
         total_steps: Environment steps of each training: 60 000 unless given; of fig4 12 000, and half as many more
             for random targets.
@@ -433,12 +434,12 @@ def reproduce(
             there is kept, also what another table or figure made.
         json: Print the answer as JSON.
     """
-    from qompose.paper import composition, fig2, fig3, fig4, fig5, fig6, table1
+    from qompose.paper import composition, corners, fig2, fig3, fig4, fig5, fig6, table1
     from qompose.paper.study import Study
 
     made = {
         "table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5, "fig6": fig6,
-        "composition": composition,
+        "composition": composition, "corners": corners,
     }  # fmt: skip
     chosen = made[what]
     others = {"fig4": ("reproduce-reach", 12_000), "fig5": ("reproduce-stack", 60_000)}

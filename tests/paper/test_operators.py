@@ -6,7 +6,8 @@ import pytest
 
 from qompose.cli import main
 from qompose.paper import operators
-from qompose.paper.study import Study
+from qompose.paper.study import CORNERS, Study
+from qompose.store import write_json
 from qompose.training.correct import Correction
 
 QUICK = Correction(steps=20, batch_size=16, hidden=(8,), candidates=16)
@@ -60,6 +61,22 @@ def test_a_loss_is_a_share_of_what_the_uniform_policy_loses():
     assert operators.summarise("modes", "or", [record(6.0)]) == {
         "problem": "modes", "operator": "or", "loss": None, "return": None, "success": None, "distance": None,
     }  # fmt: skip
+
+
+def test_the_corners_of_the_pusher_are_a_command_of_their_own(tmp_path, capsys):
+    made = Study(tmp_path / "out", 1, 60_000)
+    made.open()
+    figures = dict.fromkeys(operators.OPERATORS, {"return": 2.0, "success": 0.5, "distance": 0.25})
+    for problem in CORNERS:  # as if all had been measured
+        path = operators.measuring_job(made, problem, 0).file
+        path.parent.mkdir(exist_ok=True)
+        system = {"commit": "c"}
+        write_json(path, {"problem": problem, "seed": 0, "figures": figures, "uniform": 1.0, "system": system})
+    assert main(["reproduce", "corners", "--seeds", "1", "--output-dir", str(made.folder)]) == 0
+    assert "PushBottomRight: learned skills" in capsys.readouterr().out
+    record = json.loads((made.folder / "corners.json").read_text())
+    assert len(record["result"]["rows"]) == len(CORNERS) * len(operators.OPERATORS)
+    assert (made.folder / "corners_operators.png").stat().st_size > 1000
 
 
 def test_references_of_the_pusher_are_those_of_table_1(tmp_path):

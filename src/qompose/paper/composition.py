@@ -18,7 +18,7 @@ from qompose.paper import operators
 from qompose.paper.study import Study
 from qompose.soft import finite
 from qompose.soft.compose import combine_values, mix_values, prefer_values
-from qompose.view.charts import draw_comparison, draw_curves
+from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
 SIDE, ACTIONS, DISCOUNT, ASTRAY = 7, 5, 0.9, 0.1
@@ -144,26 +144,11 @@ def reproduce(study: Study) -> dict[str, Any]:
     picture = study.folder / "composition_temperature.png"
     labels = ("temperature", "share of the soft value")
     draw_curves(picture, panels, labels=labels, logarithmic="x")
-    learned = operators.reproduce(study)
-    made_by = learned.pop("made_by")
     other = study.folder / "composition_operators.png"
-    _draw_operators(other, learned["rows"], study.seeds)
+    learned, systems = operators.reproduce(study, tuple(operators.PROBLEMS), other)
     result = {"rows": rows, "problems": study.seeds * PROBLEMS, "learned": learned}
-    path = study.write("composition", result, made_by)
+    path = study.write("composition", result, systems)
     return {**result, "pictures": [str(picture), str(other)], "file": str(path)}
-
-
-def _draw_operators(path: Any, rows: list[dict[str, Any]], seeds: int) -> None:
-    def figure(row: dict[str, Any], name: str) -> tuple[float, float]:
-        found = row[name] or {"mean": float("nan"), "half": None}  # refused
-        return found["mean"], found["half"] or 0.0
-
-    draw_comparison(
-        path,
-        {problem: [(row["operator"], figure(row, "loss"), figure(row, "success"))
-                   for row in rows if row["problem"] == problem] for problem in operators.PROBLEMS},
-        names=("share of the return that is lost", "success"), label=f"mean of {seeds} seed(s), 95 % interval",
-    )  # fmt: skip
 
 
 def _interval(values: list[float]) -> dict[str, float]:
@@ -182,18 +167,5 @@ def print_report(result: dict[str, Any]) -> None:
                 table.append((f"{name}, {skills}", *(f"{abs(cell['mean']):.3f}" for cell in cells)))
         title = f"{family}: share of the soft value that is lost, {result['problems']} problems, by temperature"
         print_table(title, ("operator, skills", *map(str, TEMPERATURES)), table)
-    for problem in operators.PROBLEMS:
-        rows = [row for row in result["learned"]["rows"] if row["problem"] == problem]
-        print_table(
-            f"{problem}: learned skills, {result['learned']['episodes']} episodes of each seed",
-            ("operator", "return lost", "success", "distance"),
-            [(row["operator"], *(_spell(row[name]) for name in ("loss", "success", "distance"))) for row in rows],
-        )
-    print("return lost: against training from scratch, as a share of what the uniform policy loses; ± 95 %")
     print("means over problems; their 95 % intervals and the successes are in the file")
-
-
-def _spell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
+    operators.print_report(result["learned"])

@@ -30,6 +30,8 @@ from qompose.skill.expression import Expression, gpi, prefer
 from qompose.training.correct import Correction
 from qompose.training.offline import compose
 from qompose.training.session import SKILL, skill_name
+from qompose.view.charts import draw_comparison
+from qompose.view.console import print_table
 
 POINT_STEPS = 8_000
 SETTINGS = ("--discount", "0.95", "--hidden", "64", "64", "--updates-per-step", "1", "--eval-freq", "0")
@@ -45,14 +47,13 @@ POINTS = {
     "lower": (((-4.0, -3.0, 1.0), (4.0, -3.0, 1.0)), 0.1),
     "eastern": (((4.0, -3.0, 1.0), (4.0, 3.0, 1.0)), 0.1),
 }
-# Name -> skills, of the point or of the pusher, whose reference is trained on the sum of their tasks.
+# Name -> skills of the point, whose reference is trained on the sum of their tasks. `CORNERS` are those of the pusher.
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "fit together": ("lower", "eastern"),
     "modes": ("left", "right"),
     "modes, unequal temperatures": ("left", "cool right"),
     "modes, three skills": ("left", "right", "top"),
     "opposite": ("west", "east"),
-    **CORNERS,
 }
 FIGURES = ("return", "success", "distance")
 OPERATORS = ("mean", "half-corrected", "corrected", "or", "gpi", "prefer", "constituents", "from scratch")
@@ -87,10 +88,14 @@ def training_job(study: Study, name: str, seed: int) -> Job:
 
 def measuring_job(study: Study, problem: str, seed: int) -> Job:
     """Compose in every way and run the episodes."""
-    needs = tuple(training_job(study, name, seed).file for name in (*PROBLEMS[problem], problem))
+    needs = tuple(training_job(study, name, seed).file for name in (*_parts(problem), problem))
     file = study.folder / "operators" / f"{_slug(problem)}-s{seed}.json"
     command = ("qompose.paper.operators", str(study.folder), problem, str(seed))
     return Job(f"{file.stem}-operators", command, file, needs)
+
+
+def _parts(problem: str) -> tuple[str, ...]:
+    return CORNERS[problem] if problem in CORNERS else PROBLEMS[problem]
 
 
 def _slug(name: str) -> str:
@@ -100,8 +105,7 @@ def _slug(name: str) -> str:
 def measure(study: Study, problem: str, seed: int) -> dict[str, Any]:
     """Every operator's figures on the composed task, means over the episodes; None where it is refused."""
     parts, reference = (
-        [load(training_job(study, name, seed).file.parent) for name in names]
-        for names in (PROBLEMS[problem], (problem,))
+        [load(training_job(study, name, seed).file.parent) for name in names] for names in (_parts(problem), (problem,))
     )
     task, options = (problem, {}) if problem in CORNERS else ("Peaks", {"peaks": composed_peaks(problem)[0]})
     correction = Correction(seed=seed)
@@ -149,11 +153,11 @@ def _uniform_return(task: str, options: dict[str, Any], seed: int) -> float:
         env.close()
 
 
-def reproduce(study: Study) -> dict[str, Any]:
-    """Train and measure everything; return, for each problem and operator, the share of the return that it loses."""
+def reproduce(study: Study, problems: Sequence[str], picture: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Train and measure everything; return the rows, a figure for each problem and operator, and what made them."""
     seeds = range(study.seeds)
-    measuring = [measuring_job(study, problem, seed) for seed in seeds for problem in PROBLEMS]
-    names = dict.fromkeys(name for problem, parts in PROBLEMS.items() for name in (*parts, problem))
+    measuring = [measuring_job(study, problem, seed) for seed in seeds for problem in problems]
+    names = dict.fromkeys(name for problem in problems for name in (*_parts(problem), problem))
     # A training whose every problem is measured need not be there.
     missing = {need for job in measuring if not job.file.exists() for need in job.needs}
     training = [training_job(study, name, seed) for seed in seeds for name in names]
@@ -161,9 +165,43 @@ def reproduce(study: Study) -> dict[str, Any]:
     records = [store.read_json(job.file) for job in measuring]
     rows = [
         summarise(problem, name, [record for record in records if record["problem"] == problem])
-        for problem in PROBLEMS for name in OPERATORS
+        for problem in problems for name in OPERATORS
     ]  # fmt: skip
-    return {"rows": rows, "episodes": EPISODES, "made_by": [record["system"] for record in records]}
+    _draw(picture, rows, study.seeds)
+    return {"rows": rows, "episodes": EPISODES}, [record["system"] for record in records]
+
+
+def _draw(path: Path, rows: Sequence[dict[str, Any]], seeds: int) -> None:
+    def figure(row: dict[str, Any], name: str) -> tuple[float, float]:
+        found = row[name] or {"mean": float("nan"), "half": None}  # refused
+        return found["mean"], found["half"] or 0.0
+
+    panels: dict[str, list[Any]] = {}
+    for row in rows:
+        panels.setdefault(row["problem"], []).append((row["operator"], figure(row, "loss"), figure(row, "success")))
+    names = ("share of the return that is lost", "success")
+    draw_comparison(path, panels, names=names, label=f"mean of {seeds} seed(s), 95 % interval")
+
+
+def print_report(learned: dict[str, Any]) -> None:
+    """A table for each problem, a line for each operator."""
+    for problem in dict.fromkeys(row["problem"] for row in learned["rows"]):
+        print_table(
+            f"{problem}: learned skills, {learned['episodes']} episodes of each seed",
+            ("operator", "return lost", "success", "distance"),
+            [
+                (row["operator"], *(spell(row[name]) for name in ("loss", "success", "distance")))
+                for row in learned["rows"] if row["problem"] == problem
+            ],
+        )  # fmt: skip
+    print("return lost: against training from scratch, as a share of what the uniform policy loses; ± 95 %")
+
+
+def spell(found: dict[str, Any] | None) -> str:
+    """A mean and half of its interval, for people."""
+    if found is None:
+        return "-"
+    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
 
 
 def summarise(problem: str, name: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
