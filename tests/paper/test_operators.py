@@ -66,7 +66,7 @@ def test_a_loss_is_a_share_of_what_the_uniform_policy_loses():
 def test_the_corners_of_the_pusher_are_a_command_of_their_own(tmp_path, capsys):
     made = Study(tmp_path / "out", 1, 60_000)
     made.open()
-    figures = dict.fromkeys(operators.OPERATORS, {"return": 2.0, "success": 0.5, "distance": 0.25})
+    figures = {name: {"return": 2.0, "success": 0.5, "distance": 0.25} for name in operators.OPERATORS}
     for problem in CORNERS:  # as if all had been measured
         path = operators.measuring_job(made, problem, 0).file
         path.parent.mkdir(exist_ok=True)
