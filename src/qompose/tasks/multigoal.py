@@ -1,11 +1,11 @@
-"""A point that may go to any of several goals: the small test bed of whether a sampler covers every mode."""
+"""Points on a plane; one that may go to any of several goals: the test bed of whether a sampler covers every mode."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from qompose.tasks.scenes.multigoal import multigoal_scene
 from qompose.tasks.task import Array, Readings, Task
@@ -14,47 +14,25 @@ from qompose.types import QomposeError
 GOALS = ((5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 HALF_WIDTH = 7.0  # m: walls
 GOAL_RADIUS = 1.0  # m
-START_SPREAD = 0.1  # m: the point starts within this of the middle
 DISTANCE_WEIGHT, ACTION_WEIGHT, BONUS = 0.1, 3.0, 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class MultiGoal(Task):
-    """Go to the nearest goal, whichever it is, without hurry (Haarnoja et al. 2017, section 5.1).
+class PointTask(Task):
+    """A point on a plane between walls that moves by its action, up to 1 m along each axis, once a second."""
 
-    r = −0.1 d² − 3 ‖a‖² + [d < 1], where d is the distance to the nearest goal; the episode ends there. All goals
-    are worth the same from the middle, so the best stochastic policy starts towards each of them equally often.
-
-    Differs: a tenth of the usual weights, so that temperatures near 1 make sense; the reward is that of the state
-    after the step; the start is uniform, not Gaussian; the point is a simulated body that follows its action within
-    a hundredth of a second, not an integrator.
-    """
-
-    # A subset of the four goals by index, or points of one's own: two skills of different goals can be composed.
-    goals: Sequence[Any] = GOALS
+    start_spread: ClassVar[float]  # m: the point starts within this of the middle along each axis
 
     horizon = 30
     substeps = 10
     control_period = 1.0
     action_size = 2
     observation_names = ("x", "y")
-    terminates = True
     reset_uniforms = 2
     data_fields = ("qpos",)
 
-    def __post_init__(self) -> None:
-        """Turn indices into points; refuse goals that do not exist or lie outside the walls."""
-        object.__setattr__(self, "goals", tuple(_point(goal) for goal in self.goals))
-        if not self.goals:
-            raise QomposeError("MultiGoal has no goal: give at least one")
-
-    def scene(self) -> str:
-        """Return the MJCF of the point and its goals."""
-        return multigoal_scene(tuple(self.goals), GOAL_RADIUS, HALF_WIDTH)
-
     def reset(self, u: Array) -> tuple[Array, Array]:
-        """Return (qpos, qvel), each (*batch, 2): at rest within 0.1 m of the middle along each axis."""
-        qpos = (2.0 * u - 1.0) * START_SPREAD
+        """Return (qpos, qvel), each (*batch, 2): at rest, evenly within `start_spread` of the middle."""
+        qpos = (2.0 * u - 1.0) * self.start_spread
         return qpos, u.__array_namespace__().zeros_like(qpos)
 
     def read(self, data: Any) -> dict[str, Array]:
@@ -68,6 +46,35 @@ class MultiGoal(Task):
     def recall(self, observation: Array) -> dict[str, Array]:
         """Return the position (*batch, 2), which is all that is observed."""
         return {"position": observation}
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiGoal(PointTask):
+    """Go to the nearest goal, whichever it is, without hurry (Haarnoja et al. 2017, section 5.1).
+
+    r = −0.1 d² − 3 ‖a‖² + [d < 1], where d is the distance to the nearest goal; the episode ends there. All goals
+    are worth the same from the middle, so the best stochastic policy starts towards each of them equally often.
+
+    Differs: a tenth of the usual weights, so that temperatures near 1 make sense; the reward is that of the state
+    after the step; the start is uniform, not Gaussian; the point is a simulated body that follows its action within
+    a hundredth of a second, not an integrator.
+    """
+
+    # A subset of the four goals by index, or points of one's own: two skills of different goals can be composed.
+    goals: Sequence[Any] = GOALS
+
+    start_spread = 0.1
+    terminates = True
+
+    def __post_init__(self) -> None:
+        """Turn indices into points; refuse goals that do not exist or lie outside the walls."""
+        object.__setattr__(self, "goals", tuple(_point(goal) for goal in self.goals))
+        if not self.goals:
+            raise QomposeError("MultiGoal has no goal: give at least one")
+
+    def scene(self) -> str:
+        """Return the MJCF of the point and its goals."""
+        return multigoal_scene(tuple(self.goals), GOAL_RADIUS, HALF_WIDTH)
 
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
         """Return −0.1 d² − 3 ‖a‖² + [d < 1], each term by name."""

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from qompose.tasks.multigoal import HALF_WIDTH
+from qompose.tasks.multigoal import HALF_WIDTH, PointTask
 from qompose.tasks.scenes.multigoal import multigoal_scene
-from qompose.tasks.task import Array, Readings, Task
+from qompose.tasks.task import Array, Readings
 from qompose.types import QomposeError
 
 WIDTH = 1.0  # m: standard deviation of a peak
@@ -18,7 +18,7 @@ GOOD = 0.8  # success: as high as this share of the highest peak
 
 
 @dataclasses.dataclass(frozen=True)
-class Peaks(Task):
+class Peaks(PointTask):
     """Climb the highest peak that is worth the way, and stay; the point starts anywhere.
 
     r = Σ_k h_k exp(−|x − x_k|²/2) − 0.05 ‖a‖², lengths in metres, x after the step. Nothing ends the episode. Rewards
@@ -29,14 +29,8 @@ class Peaks(Task):
     # Peaks as (x, y, height); a height may be negative: a pit.
     peaks: Sequence[Any] = ((0.0, -3.0, 0.8), (0.0, 4.0, 1.0))
 
-    horizon = 30
-    substeps = 10
-    control_period = 1.0
-    action_size = 2
-    observation_names = ("x", "y")
+    start_spread = HALF_WIDTH
     terminates = False
-    reset_uniforms = 2
-    data_fields = ("qpos",)
 
     def __post_init__(self) -> None:
         """Refuse peaks that are no triples of numbers or lie outside the walls."""
@@ -47,23 +41,6 @@ class Peaks(Task):
     def scene(self) -> str:
         """Return the MJCF of the point and its peaks."""
         return multigoal_scene(tuple((x, y) for x, y, _ in self.peaks), WIDTH, HALF_WIDTH)
-
-    def reset(self, u: Array) -> tuple[Array, Array]:
-        """Return (qpos, qvel), each (*batch, 2): at rest anywhere between the walls."""
-        qpos = (2.0 * u - 1.0) * HALF_WIDTH
-        return qpos, u.__array_namespace__().zeros_like(qpos)
-
-    def read(self, data: Any) -> dict[str, Array]:
-        """Return the position (*batch, 2) in metres."""
-        return {"position": data.qpos[..., :2]}
-
-    def observe(self, readings: Readings) -> Array:
-        """Return the position (*batch, 2)."""
-        return readings["position"]
-
-    def recall(self, observation: Array) -> dict[str, Array]:
-        """Return the position (*batch, 2), which is all that is observed."""
-        return {"position": observation}
 
     def reward(self, before: Readings, action: Array, after: Readings) -> tuple[Array, dict[str, Array]]:
         """Return Σ h exp(−d²/2) − 0.05 ‖a‖², each term by name."""
