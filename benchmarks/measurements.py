@@ -363,7 +363,8 @@ def fig6(result: dict[str, Any]) -> str:
 
 Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
 replays of the two skills alone: `composed` acts on the mean of the two Q-functions with candidates from both samplers,
-`extracted` with those of a new sampler for the mean; `1:3` has avoiding three times as heavy.
+`extracted` with those of a new sampler for the mean; `1:3` has avoiding three times as heavy; `corrected` is the mean
+less the divergence correction, extracted.
 
 {table(header, rows)}
 

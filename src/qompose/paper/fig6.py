@@ -18,6 +18,7 @@ from qompose.paper.jobs import Job
 from qompose.paper.study import Case, Study, figures_of, made_by
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
+from qompose.training.correct import Correction
 from qompose.training.offline import Extraction, compose
 from qompose.view.charts import draw_bars
 from qompose.view.console import print_table
@@ -27,10 +28,11 @@ EPISODES = 50
 FIGURES = ("success", "seated", "collided", "distance")
 # How each policy acts: the first is shown in the picture. Composed ones act on Q_Σ itself, with candidates from the
 # samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone. 1:3 gives three
-# times the weight to avoiding.
+# times the weight to avoiding; `corrected` takes the divergence correction off, and is extracted.
 POLICIES = {
     "stack": ("sample", "best"), "avoid": ("sample", "best"), "composed": ("resample", "best"),
     "composed 1:3": ("resample", "best"), "extracted": ("best", "sample"), "extracted 1:3": ("best", "sample"),
+    "corrected": ("best", "sample"),
 }  # fmt: skip
 # For seven torques at a low temperature; `sample` gains by it, see docs/sawyer.md.
 EXTRACTION_STEPS = 10_000
@@ -96,8 +98,9 @@ def make_policy(study: Study, policy: str, seed: int) -> Skill:
     if policy in ("stack", "avoid"):
         return stack if policy == "stack" else avoid
     return compose(
-        stack & (3.0 * avoid if policy.endswith("1:3") else avoid), extract=policy.startswith("extracted"),
-        options=Extraction(steps=EXTRACTION_STEPS, seed=seed),
+        stack & (3.0 * avoid if policy.endswith("1:3") else avoid),
+        extract=policy.startswith("extracted") or policy == "corrected", correct=policy == "corrected",
+        options=Extraction(steps=EXTRACTION_STEPS, seed=seed), correction=Correction(seed=seed),
     )  # fmt: skip
 
 

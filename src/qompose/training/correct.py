@@ -337,6 +337,8 @@ def learn_correction(
         rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
-    values = solve(correct, (temperature,), seen, rows, temperature, options, on_progress=on_progress)
+    # C adds up κ over an episode: where skills quarrel by many temperatures, α as a unit leaves the network too far to go.
+    unit = float(np.mean(np.abs(seen.kappa))) + temperature
+    values = solve(correct, (unit,), seen, rows, temperature, options, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)
     return QFunction(values.network, offset=values.level[0], scale=values.scale[0])
