@@ -337,7 +337,7 @@ def learn_correction(
         rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
-    # C adds up κ over an episode: where skills quarrel by many temperatures, α as a unit leaves the network too far to go.
+    # C adds up κ over an episode: where skills quarrel by many temperatures, α as a unit would leave too far to go.
     unit = float(np.mean(np.abs(seen.kappa))) + temperature
     values = solve(correct, (unit,), seen, rows, temperature, options, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)
