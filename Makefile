@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz soak same-bits lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -62,6 +62,12 @@ crashes: .venv/.run  ## read a million crash states of the log, and torn checkpo
 
 fuzz: .venv/.run  ## load a million mutated skills under an audit hook
 	$(BIN)/python -m benchmarks.fuzz
+
+soak: .venv/.run  ## train for 173 000 steps and look for what grows
+	$(BIN)/python -m benchmarks.soak
+
+same-bits: .venv/.run  ## train in several processes on one core and on two, compare every bit
+	$(BIN)/python -m benchmarks.same_bits
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

@@ -132,7 +132,8 @@ def test_arrays_of_every_type_and_shape_come_back_to_the_last_bit(path, describe
     arrays = {}
     for name, (dtype, shape, seed) in described.items():
         rng = np.random.default_rng(seed)
-        numbers = rng.normal(size=shape) if dtype.kind == "f" else rng.integers(0, 2 if dtype == np.bool_ else 99, shape)
+        most = 2 if dtype == np.bool_ else 99
+        numbers = rng.normal(size=shape) if dtype.kind == "f" else rng.integers(0, most, shape)
         arrays[name] = np.asarray(numbers).astype(dtype)
     store.write_arrays(path, arrays)
     found = store.read_arrays(path, {name: (array.dtype, array.shape) for name, array in arrays.items()})
