@@ -118,7 +118,7 @@ def test_a_run_says_what_is_not_as_it_was_where_it_began(run):
     system = store.read_json(run.directory / "system.json")
     changed = {**system, "threads": 999, "commit": "another", "versions": {**system["versions"], "numpy": "1.0"}}
     store.write_json(run.directory / "system.json", changed)
-    assert run.moved() == [f"numpy '1.0', now {np.__version__!r}", f"threads 999, now {system['threads']}"]
+    assert run.moved() == [f"threads 999, now {system['threads']}", f"numpy '1.0', now {np.__version__!r}"]
     (run.directory / "system.json").unlink()
     assert run.moved() == ["the first system is not known"]
 

@@ -284,6 +284,7 @@ def record(
     goal_x: float | None = None,
     goal_y: float | None = None,
     env_option: tuple[str, ...] = (),
+    meshes: Path | None = None,
     overwrite: Switch = False,
     json: Switch = False,
 ) -> dict[str, Any] | None:
@@ -299,6 +300,8 @@ def record(
         goal_x: For PushTo: x of the goal, in metres.
         goal_y: For PushTo: y of the goal, in metres.
         env_option: Further options of the environment, as key=value.
+        meshes: Directory of meshes to draw Sawyer with: base, l0 to l6 and head, .stl or .obj, each in the frame of its
+            link. Nothing else changes.
         overwrite: Replace the file if it exists.
         json: Print the answer as JSON.
     """
@@ -308,7 +311,8 @@ def record(
     options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
     with bars() as shown:
         facts = video.record(
-            loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, overwrite=overwrite,
+            loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, meshes=meshes,
+            overwrite=overwrite,
             on_step=lambda done, total: shown.update("recording", done, total),
         )  # fmt: skip
     if json:
