@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,16 @@ SCENES: dict[str, str | bytes] = {
     "replicate, six deep": mjcf(replicated(6, 30)),
     "replicate of a hundred million": mjcf(replicated(1, 10**8)),
     "replicate with a negative count": mjcf(replicated(1, -5)),
-    "a composite of a million": mjcf('<body><composite type="cable" count="1000000 1 1" initial="none">'
-                                     '<geom size=".01"/></composite></body>'),
-    "a flexible body of 10^9 nodes": mjcf('<body><flexcomp name="f" type="grid" count="1000 1000 1000" '
+    "a composite of a million": mjcf('<body><composite type="cable" curve="s" size="9" count="1000000 1 1">'
+                                     '<geom type="capsule" size=".01"/></composite></body>'),
+    "a flexible body of 10^9 nodes": mjcf('<body name="b"><flexcomp name="f" type="grid" count="1000 1000 1000" '
                                          'spacing=".1 .1 .1" radius=".01" dim="3"/></body>'),
     "bodies nested a thousand deep": mjcf(nested("body", 1000)),
     "defaults nested a thousand deep": mjcf(rest=nested("default", 1000, "")),
     "a megabyte of opening tags": b"<mujoco>" + b"<a>" * 340_000,
-    "200 000 geoms": mjcf(BALL * 55_000),
-    "a texture of 10^10 pixels": mjcf(rest='<asset><texture type="2d" builtin="flat" width="100000" height="100000" '
-                                          'rgb1="1 1 1"/></asset>'),
+    "55 000 geoms": mjcf(BALL * 55_000),
+    "a texture of 10^10 pixels": mjcf(rest='<asset><texture name="t" type="2d" builtin="flat" width="100000" '
+                                          'height="100000" rgb1="1 1 1"/></asset>'),
     "a height field of 10^10 numbers": mjcf(rest='<asset><hfield name="h" nrow="100000" ncol="100000" '
                                                 'size="1 1 1 1"/></asset>'),
     "an arena of a terabyte": mjcf(rest='<size memory="1T"/>'),
@@ -141,7 +142,8 @@ HARMLESS = {
     "two geoms": mjcf(BALL * 2), "a mesh beside it": mjcf(rest='<asset><mesh file="mesh.stl"/></asset>'),
 }  # fmt: skip
 # A PNG's head alone, which says 40 000 x 40 000.
-HUGE_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 40_000, 40_000, 8, 6, 0, 0, 0, 0)
+HEAD = struct.pack(">4sIIBBBBB", b"IHDR", 40_000, 40_000, 8, 6, 0, 0, 0)
+HUGE_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + HEAD + struct.pack(">I", zlib.crc32(HEAD))
 
 
 def cases() -> dict[str, Callable[[Path], Any]]:

@@ -62,6 +62,7 @@ except MemoryError:
         (b"<mujoco><a></mujoco>", "is no XML: mismatched tag"),
         (b"<robot/>", "is no MJCF: its root is not <mujoco>"),
         (b"", "is no XML: no element found"),
+        (b'<mujoco><a mass="1 -NaN"/></mujoco>', "<a> mass is NaN or infinity"),
         (scenes.SCENES["a billion laughs"].encode(), "has a DOCTYPE"),
         (scenes.SCENES["bodies nested a thousand deep"].encode(), "is nested deeper than 64"),
         (scenes.SCENES["includes itself"].encode(), "<include> is not allowed"),

@@ -88,8 +88,10 @@ def compile_apart(xml: str, files: Mapping[str, bytes]) -> mujoco.MjModel:
     command = [sys.executable, "-P", "-c", CHILD]
     environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each thread takes address space
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment, cwd=os.sep, **pipes) as process:
+    with subprocess.Popen(
+        command, env=environment, cwd=os.sep,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
             if not select.select([process.stdout], [], [], START)[0] or process.stdout.readline() != b"ready\n":
@@ -151,3 +153,6 @@ def _check_element(element: ElementTree.Element) -> None:
         raise QomposeError(f"<{element.tag}> is not allowed: a scene stands for itself")
     for name in LEADING & set(element.keys()):
         raise QomposeError(f"{name} is not allowed: files lie beside the scene")
+    for name, value in element.items():  # MuJoCo would take a default for NaN, and write a file that warns of it
+        if not {"nan", "inf", "infinity"}.isdisjoint(word.lstrip("+-") for word in value.lower().split()):
+            raise QomposeError(f"<{element.tag}> {name} is NaN or infinity")
