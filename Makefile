@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz scenes soak same-bits properties reliability lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -37,7 +37,7 @@ test: .venv/.dev  ## check style, types and layers, and run the fast tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: PYTEST_ARGS += -m ""
-test-all: test  ## the same, with the slow tests
+test-all: test reliability  ## the same, with the slow tests and the full reliability benchmarks
 
 bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.sampler_fidelity
@@ -62,6 +62,21 @@ crashes: .venv/.run  ## read a million crash states of the log, and torn checkpo
 
 fuzz: .venv/.run  ## load a million mutated skills under an audit hook
 	$(BIN)/python -m benchmarks.fuzz
+
+scenes: .venv/.run  ## compile hostile scenes and meshes that a user might name
+	$(BIN)/python -m benchmarks.scenes
+
+soak: .venv/.run  ## train for 173 000 steps and look for what grows
+	$(BIN)/python -m benchmarks.soak
+
+same-bits: .venv/.run  ## train in several processes on one core and on two, compare every bit
+	$(BIN)/python -m benchmarks.same_bits
+
+properties: .venv/.dev  ## count and check what holds for whatever Hypothesis draws
+	$(BIN)/python -m benchmarks.properties
+
+# In the order of what finds most in a minute.
+reliability: crashes properties scenes fuzz same-bits soak chaos  ## all of these, in full: results/reliability.json
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import optax
 import pytest
@@ -19,6 +20,18 @@ install_import_hook("qompose", "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+# The same examples at every run, so that no run fails by chance; the machine may be busy.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=50)
+hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what Hypothesis draws the examples of: `pytest -m property`."""
+    for item in items:
+        if getattr(item.obj, "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)
 
 
 def _relax_optax() -> None:

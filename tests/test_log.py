@@ -2,14 +2,13 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qompose.log import Log, Place, Record, Sizes, load_log, read_log
 from qompose.types import QomposeError
 
 SIZES = Sizes(4, 2, 1)
-FIXED = settings(derandomize=True, deadline=None, max_examples=50)
 
 
 def record(number, count=4):
@@ -45,7 +44,6 @@ def test_a_step_without_transitions_is_a_record(tmp_path):
     assert load_log(tmp_path / "log").records[0].rows.shape == (0, SIZES.width)
 
 
-@FIXED
 @given(st.integers(0, 10**6), st.binary(max_size=60))
 def test_a_torn_end_is_cut_off_and_the_log_goes_on(tmp_path_factory, cut, garbage):
     path = tmp_path_factory.mktemp("log") / "log"

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from benchmarks import scenes, soak
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,3 +37,24 @@ def test_twenty_thousand_mutated_skills_load_or_are_refused_in_one_line():
     result = quick("fuzz")
     assert (result["mutations"], result["bad"], result["events"]) == (20_000, [], [])
     assert result["refused"] > 15_000 and result["loaded"] > 500
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "threads", "compilations", "met"),
+    [(0.5, 0, 0, True), (2.0, 0, 0, False), (0.5, 1, 0, False), (0.5, 0, 1, False)],
+)
+def test_a_soak_sees_what_grows_after_the_warm_up_and_only_then(megabytes, threads, compilations, met):
+    steps = np.arange(0, 100_001, 1000)
+    late = steps >= 90_000
+    columns = [steps, 300.0 + megabytes * steps / 1e5, 9 + 0 * steps, 20 + threads * late, 30 + compilations * late]
+    rows = np.stack(columns, axis=-1).astype(float)
+    rows[steps < 40_000, 1:] = 0.0
+    found = soak.judge(rows, 40_000)
+    assert found["met"] is met and abs(found["megabytes_per_100_000_steps"] - megabytes) < 1e-6
+
+
+def test_a_scene_that_is_slow_or_large_or_says_two_lines_is_bad():
+    fine = {"name": "x", "refusal": "no", "seconds": 1.0, "megabytes_until_now": 100.0}
+    assert scenes.judge(fine) is None
+    for change in ({"seconds": 11.0}, {"megabytes_until_now": 2100.0}, {"refusal": "a\nb"}, {"name": "two geoms"}):
+        assert scenes.judge(fine | change)

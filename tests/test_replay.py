@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qompose.replay import init_replay, pack, unpack
+from qompose.replay import init_replay, unpack
 from qompose.types import Transition
 
 
@@ -23,13 +23,6 @@ def make(start, count):
 
 def rewards(replay):
     return unpack(replay.rows, 2, 1).reward - 0.625
-
-
-def test_packing_is_undone_by_unpacking():
-    transitions = make(3, 5)
-    for ours, theirs in zip(transitions, unpack(pack(transitions), 2, 1), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert pack(transitions).shape == (5, 2 * 2 + 1 + 2)
 
 
 def test_the_oldest_transitions_are_overwritten():

@@ -116,9 +116,9 @@ def test_a_run_killed_while_it_starts_is_started_again(tmp_path, left, resume):
 def test_a_run_says_what_is_not_as_it_was_where_it_began(run):
     assert run.moved() == []
     system = store.read_json(run.directory / "system.json")
-    changed = {**system, "cores": 999, "commit": "another", "versions": {**system["versions"], "numpy": "1.0"}}
+    changed = {**system, "threads": 999, "commit": "another", "versions": {**system["versions"], "numpy": "1.0"}}
     store.write_json(run.directory / "system.json", changed)
-    assert run.moved() == [f"cores 999, now {system['cores']}", f"numpy '1.0', now {np.__version__!r}"]
+    assert run.moved() == [f"threads 999, now {system['threads']}", f"numpy '1.0', now {np.__version__!r}"]
     (run.directory / "system.json").unlink()
     assert run.moved() == ["the first system is not known"]
 

@@ -188,7 +188,7 @@ def test_a_byte_that_is_neither_true_nor_false_is_refused(tmp_path):
     assert "tensor 'a'" in refusal(store.read_arrays, tmp_path / "x", {"a": ("bool", (2,))})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / f"mutated-{os.getpid()}"

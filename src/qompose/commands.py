@@ -17,6 +17,7 @@ from typing import Any, Literal, get_type_hints
 
 import tyro
 
+from qompose.envs.watchdog import PATIENCE
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.skill.artifact import Skill
@@ -50,6 +51,7 @@ def train(
     goal_y: float | None = None,
     env_option: tuple[str, ...] = (),
     resume: Switch = False,
+    env_timeout: float = PATIENCE,
     track: Literal["none", "tensorboard"] = "tensorboard",
     progress: Literal["bar", "none"] = "bar",
     json: Switch = False,
@@ -70,6 +72,7 @@ def train(
         goal_y: For PushTo: push the puck to this y, in metres.
         env_option: Further options of the environment, as key=value.
         resume: Continue the run in output_dir from its latest checkpoint.
+        env_timeout: Seconds that somebody else's environment may take to be made, or for one step of all lanes.
         track: Where to write curves besides metrics.jsonl.
         progress: Show a progress bar.
         json: Print the answer as JSON.
@@ -82,7 +85,8 @@ def train(
         skill = session.train(
             env, algo=algo, agent=agent, start=None if start is None else load(start),
             experience=[load(path) for path in experience], training=training, options=options,
-            output_dir=directory, name=name, resume=resume, track=track == "tensorboard",
+            output_dir=directory, name=name, resume=resume, env_timeout=env_timeout,
+            track=track == "tensorboard",
             on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
             on_notice=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
@@ -281,6 +285,7 @@ def record(
     goal_x: float | None = None,
     goal_y: float | None = None,
     env_option: tuple[str, ...] = (),
+    meshes: Path | None = None,
     overwrite: Switch = False,
     json: Switch = False,
 ) -> dict[str, Any] | None:
@@ -296,6 +301,8 @@ def record(
         goal_x: For PushTo: x of the goal, in metres.
         goal_y: For PushTo: y of the goal, in metres.
         env_option: Further options of the environment, as key=value.
+        meshes: Directory of meshes to draw Sawyer with: base, l0 to l6 and head, .stl or .obj, each in the frame of its
+            link. Nothing else changes.
         overwrite: Replace the file if it exists.
         json: Print the answer as JSON.
     """
@@ -305,7 +312,8 @@ def record(
     options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
     with bars() as shown:
         facts = video.record(
-            loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, overwrite=overwrite,
+            loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, meshes=meshes,
+            overwrite=overwrite,
             on_step=lambda done, total: shown.update("recording", done, total),
         )  # fmt: skip
     if json:

@@ -30,7 +30,7 @@ from qompose import store
 from qompose.types import QomposeError
 
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
-BITS_DEPEND_ON = ("python", "platform", "processor", "cores", "device")  # and the versions of the packages
+BITS_DEPEND_ON = ("python", "platform", "processor", "threads", "device")  # and the versions of the packages
 CHECKPOINTS_KEPT = 2
 DTYPES = {dtype.str: dtype for dtype in store.DTYPES.values()}
 # All that a start may leave if it is killed before config.json, written last, says that the run has begun.
@@ -46,11 +46,14 @@ def describe_system() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("NPROC", "")
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores,
+        "threads": int(threads) if threads.isdecimal() else cores,  # of XLA, which splits sums among them
         "device": jax.devices()[0].platform,
         "versions": versions,
         "commit": _commit(),

@@ -25,13 +25,14 @@ from qompose.types import QomposeError
 
 try:
     import fcntl
-except ImportError:  # Windows: saves are still atomic, only not serialised between processes
+except ImportError:  # Windows: saves are still atomic, but nothing keeps two processes apart
     fcntl = None
 
 LARGEST_JSON = 1 << 20
 LARGEST_HEADER = 1 << 20
 DEEPEST_JSON = 16
 CHUNK = 1 << 20
+LOCK = ".lock"
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 DTYPES = {
@@ -402,6 +403,25 @@ def _exclusively(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def hold(directory: Path, whose: Path | None = None) -> Iterator[int]:
+    """Keep every other process out of a directory, by a lock on a file in it; yields the file's descriptor.
+
+    The system releases it when this process dies, and all to whom it gave the descriptor. Raises QomposeError, which
+    names `whose` place it is, if another process holds it.
+    """
+    with open(directory / LOCK, "wb") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                where = whose or directory
+                raise QomposeError(f"another process is at work in {where}; wait for it, or end it") from None
+            except OSError:  # some network file systems cannot lock
+                pass
+        yield lock.fileno()
 
 
 def _remove(path: Path) -> None:

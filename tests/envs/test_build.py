@@ -1,3 +1,5 @@
+import time
+
 import gymnasium
 import numpy as np
 import pytest
@@ -112,3 +114,19 @@ def test_spaces_other_than_bounded_vectors_are_refused(observation, action, mess
     env.single_observation_space, env.single_action_space = observation, action
     with pytest.raises(QomposeError, match=message):
         check_spaces("Some-v0", env)
+
+
+def test_an_environment_that_hangs_while_it_is_made_is_one_line():
+    gymnasium.register(id="QomposeTestHang-v0", entry_point=lambda: time.sleep(30))
+    try:
+        with pytest.raises(QomposeError, match=r"QomposeTestHang-v0 cannot be made: TimeoutError: no answer in 0\.1 s"):
+            Lockstep.make("QomposeTestHang-v0", 2, patience=0.1)
+    finally:
+        gymnasium.registry.pop("QomposeTestHang-v0")
+
+
+def test_a_module_that_hangs_while_it_is_imported_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "qompose_test_hang.py").write_text("import time\ntime.sleep(30)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(QomposeError, match=r"'qompose_test_hang' cannot be imported: TimeoutError: no answer"):
+        build_vector_env("qompose_test_hang:Some-v0", 2, patience=0.1)

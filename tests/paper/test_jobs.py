@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from qompose import store
 from qompose.paper import jobs
 from qompose.paper.jobs import Job, run_jobs
 from qompose.types import QomposeError
@@ -143,7 +144,7 @@ def test_nobody_else_works_in_the_same_folder_not_even_beside_a_worker_that_was_
     logs = tmp_path / "logs"
     logs.mkdir()
     left = job("left", "wait")
-    with jobs._locked(logs) as lock:
+    with store.hold(logs, tmp_path) as lock:
         process = jobs._start(left, min(os.sched_getaffinity(0)), logs / "left.log", lock)
     try:
         with pytest.raises(QomposeError, match=f"another process is at work in {tmp_path}; wait for it, or end it"):

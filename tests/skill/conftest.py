@@ -21,7 +21,7 @@ def _random_network(spec, rng, observation_size, action_size):
     return Network(spec, arrays)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_network():
     def make(spec, seed=0, observation_size=4, action_size=2):
         return _random_network(spec, np.random.default_rng(seed), observation_size, action_size)

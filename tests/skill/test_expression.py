@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qompose.skill import expression as module
@@ -48,7 +48,6 @@ def test_a_number_keeps_its_brackets_together():
     assert weights_of((3 * a & b) & 4 * c) == [(a, 0.375), (b, 0.125), (c, 0.5)]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12), st.floats(1e-3, 1e3))
 def test_weights_sum_to_one_and_keep_their_ratios(weights, common):
     leaves = [Leaf(str(index)) for index in range(len(weights))]
@@ -175,7 +174,6 @@ def test_what_is_only_avoided_has_weights_that_sum_to_minus_one():
     assert weights_of(~(3 * a) & ~b) == [(a, -0.75), (b, -0.25)]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(-1e3, 1e3).filter(lambda w: abs(w) > 1e-3), min_size=1, max_size=12), st.floats(1e-3, 1e3))
 def test_positive_weights_sum_to_one_or_there_are_none(weights, common):
     leaves = [Leaf(str(index)) for index in range(len(weights))]

@@ -30,10 +30,12 @@ class Walk(gymnasium.Env):
     def step(self, action):
         self.elapsed, self.total = self.elapsed + 1, self.total + 1
         observation, reward = self.observe(), float(action[0])
+        terminated = self.episode % 3 == 0 and self.elapsed == 3
         if self.fault and self.total >= self.fault_step:
-            observation, reward = self.fault(observation, reward)
+            observation, reward, *wrong = self.fault(observation, reward)
+            terminated = wrong[0] if wrong else terminated
         info = {"bad": np.nan if self.episode % 2 else 1.0, "good": 2.0}
-        return observation, reward, self.episode % 3 == 0 and self.elapsed == 3, self.elapsed == 5, info
+        return observation, reward, terminated, self.elapsed == 5, info
 
 
 @pytest.fixture

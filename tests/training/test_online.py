@@ -333,6 +333,35 @@ def test_nothing_of_a_broken_step_is_stored(make_walk, tiny_agent, tiny_training
     assert loop.whole  # as the environment starts anew in any case
 
 
+# Faults that nobody can tell from an environment that is like that.
+LYING = {
+    "slow": lambda o, r: (time.sleep(0.002), (o, r))[1],
+    "out of the declared box": lambda o, r: (o * np.float32(1e9), r),
+    "silent reset": lambda o, r: (np.zeros_like(o), r),
+    "repeated frame": lambda o, r: (np.float32([3.0, 2.0]), r),
+    "wrong end of an episode": lambda o, r: (o, r, True),
+}
+
+
+@pytest.mark.parametrize("algo", ["sql", "ddpg", "naf"])
+@pytest.mark.parametrize("fault", LYING.values(), ids=LYING)
+def test_a_lie_within_the_limits_is_stored_as_it_was_told_and_parameters_stay_finite(
+    make_walk, tiny_agent, tiny_training, fault, algo
+):
+    agent = {"sql": tiny_agent, "ddpg": DDPG(hidden=(16,)), "naf": NAF(hidden=(16,))}[algo]
+    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), agent, tiny_training)
+    while loop.step < 400:
+        loop.advance()
+    loop.learner.judge()
+    told = loop.learner.experience()
+    assert len(told.reward) == 400 and loop.learner.updates > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loop.learner.state) if leaf.dtype == np.float32)
+    if fault is LYING["out of the declared box"]:
+        assert np.abs(told.next_observation).max() > 1e9
+    if fault is LYING["wrong end of an episode"]:
+        assert told.terminated[-200:].all()
+
+
 # -------------------------------------------------------------------------------------------------------- divergence
 
 POISONS = {

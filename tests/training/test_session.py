@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +67,8 @@ def no_training(monkeypatch):
         ({"algo": "ddpg", "temperature": 1.0}, "unknown setting 'temperature'; known are .*noise"),
         ({"algo": "naf", "noise": -1.0}, "noise is -1.0"),
         ({"num_envs": 1000}, "num_envs=1000: give a number from 1 to 128"),
+        ({"env_timeout": 0.0}, "env_timeout is 0.0; give seconds, above 0 and at most 86400"),
+        ({"env_timeout": float("nan")}, "env_timeout is nan; give seconds"),
     ],
 )
 def test_what_cannot_become_a_skill_is_refused_before_training(no_training, tmp_path, settings, message):
@@ -108,6 +112,40 @@ def test_settings_go_to_the_agent_or_the_training_and_win(monkeypatch):
     ((env, agent, training),) = seen
     assert (agent.temperature, agent.discount, agent.planned_updates) == (0.7, 0.9, 2000)
     assert (training.seed, training.total_steps, env.num_envs) == (3, 2000, 3)
+
+
+def test_a_run_is_one_process_s_and_its_death_frees_it(tmp_path, tiny_agent, tiny_training):
+    def go_on():
+        return train("MultiGoal", agent=tiny_agent, training=tiny_training, output_dir=tmp_path / "run", resume=True)
+
+    go_on()
+    hold = "import pathlib, sys, time, qompose.store as s\n"
+    hold += "with s.hold(pathlib.Path(sys.argv[1])): print(), time.sleep(9)"
+    command = [sys.executable, "-u", "-c", hold, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline()
+            before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+            with pytest.raises(QomposeError, match=r"^another process is at work in .*/run; wait for it, or end it$"):
+                go_on()
+            assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+        finally:
+            other.kill()
+    go_on()
+
+
+def test_the_environment_s_time_is_the_caller_s_and_no_part_of_the_run(monkeypatch, tmp_path):
+    seen = []
+
+    def watch(lanes, agent, training, evaluation_env, run, **kwargs):
+        seen.append((lanes.patience, evaluation_env.patience))
+        raise NoTraining
+
+    monkeypatch.setattr(session, "train_online", watch)
+    for seconds in (5.0, 300.0):  # a run that stopped because its environment is slow goes on with more
+        with pytest.raises(NoTraining):
+            train("Pendulum-v1", env_timeout=seconds, output_dir=tmp_path / "run", resume=True)
+    assert seen == [(5.0, 5.0), (300.0, 300.0)]
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,19 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from qompose.envs.gym import TaskVectorEnv
+from qompose.envs.watchdog import PATIENCE, within
 from qompose.tasks import TASKS, make_task, task_named
 from qompose.types import QomposeError
 
 
 def build_vector_env(
-    env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None
-) -> VectorEnv:
+    env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None,
+    patience: float = PATIENCE,
+) -> VectorEnv:  # fmt: skip
     """Return the vector environment of a task's name or of any Gymnasium id ("module:Name-v0" imports the module).
 
-    `episode_steps` truncates episodes that would last longer. Raises QomposeError, in one line, for an unknown id,
+    `episode_steps` truncates episodes that would last longer. A foreign environment has `patience` seconds to be
+    imported, and as many to be made. Raises QomposeError, in one line, for an unknown id,
     options that it does not take, or spaces that are not boxes.
     """
     options = options or {}
@@ -32,19 +35,20 @@ def build_vector_env(
     if name is not None:
         task = make_task(name, **options)
         return TaskVectorEnv(task, num_envs, None if episode_steps is None else min(episode_steps, task.horizon))
-    spec = _find(env_id)
+    spec = _find(env_id, patience)
     if spec.entry_point is None and episode_steps is not None:
         raise QomposeError(
             f"{env_id} steps its lanes by itself, so its episodes cannot be cut; leave episode_steps out"
         )
     wrappers = [] if episode_steps is None else [partial(TimeLimit, max_episode_steps=episode_steps)]
     try:
-        if spec.entry_point is None:
-            env = gymnasium.make_vec(spec, num_envs, **options)
-        else:
-            # The checker would print what is checked here anyway, and slows down every step.
-            options = {"disable_env_checker": True, **options}
-            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
+        with within(patience):
+            if spec.entry_point is None:
+                env = gymnasium.make_vec(spec, num_envs, **options)
+            else:
+                # The checker would print what is checked here anyway, and slows down every step.
+                options = {"disable_env_checker": True, **options}
+                env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
     except (Exception, SystemExit) as error:  # whatever a foreign environment does wrong, the user gets one line
         raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
     check_spaces(env_id, env)
@@ -80,11 +84,12 @@ def _vector_box(env_id: str, kind: str, space: gymnasium.Space) -> Box:
     return space
 
 
-def _find(env_id: str) -> EnvSpec:
+def _find(env_id: str, patience: float) -> EnvSpec:
     module, _, name = env_id.rpartition(":")
     if module:
         try:
-            importlib.import_module(module)
+            with within(patience):
+                importlib.import_module(module)
         except (Exception, SystemExit) as error:  # a mistake in somebody's file may be of any kind
             raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
     try:

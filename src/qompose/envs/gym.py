@@ -66,6 +66,10 @@ class TaskEnv(gymnasium.Env):
         pictures = self._pictures.draw()
         return pictures and pictures[0]
 
+    def positions(self) -> np.ndarray:
+        """Return where every joint is (nq,), for somebody who draws the same bodies otherwise."""
+        return self._lanes.datas[0].qpos.copy()
+
     def close(self) -> None:
         """Free what drawing needed."""
         self._pictures.close()

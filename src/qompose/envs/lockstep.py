@@ -10,14 +10,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from qompose.envs.build import build_vector_env, check_spaces, one_line
 from qompose.envs.gym import TaskVectorEnv
-from qompose.envs.watchdog import within
+from qompose.envs.watchdog import PATIENCE, within
 from qompose.tasks import Task
 from qompose.types import QomposeError
 
 # Foreign numbers beyond this are refused: their squares leave float32, and one of them stored spoils all updates.
 LARGEST = 1e15
-# Seconds that a foreign environment may take for one step or reset of all lanes.
-PATIENCE = 60.0
 
 
 class Step(NamedTuple):
@@ -63,10 +61,12 @@ class Lockstep:
 
     @staticmethod
     def make(
-        env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None
-    ) -> Lockstep:
+        env_id: str, num_envs: int, options: dict[str, Any] | None = None, *, episode_steps: int | None = None,
+        patience: float = PATIENCE,
+    ) -> Lockstep:  # fmt: skip
         """Return the lanes of a task's name or of any Gymnasium id; see `build_vector_env` for what is refused."""
-        return Lockstep(build_vector_env(env_id, num_envs, options, episode_steps=episode_steps), env_id)
+        env = build_vector_env(env_id, num_envs, options, episode_steps=episode_steps, patience=patience)
+        return Lockstep(env, env_id, patience=patience)
 
     @property
     def control_period(self) -> float | None:

@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+# Seconds that a foreign environment may take to be imported or made, and for one step or reset of all lanes.
+PATIENCE = 60.0
+
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:

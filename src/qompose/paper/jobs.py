@@ -11,23 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qompose import store
 from qompose.run import read_metrics
 from qompose.types import QomposeError
 from qompose.view.console import bars
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes out of one folder
-    fcntl = None
-
 POLL = 1.0  # s between looks at the processes
 # Seconds that processes have to end by themselves, then after being asked to, before they are killed.
 GRACE, PATIENCE = 5.0, 60.0
-LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,8 @@ def run_jobs(jobs: Sequence[Job], logs: Path, *, label: str, workers: int | None
     waiting = [job for job in jobs if not job.file.exists()]
     running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
     failed: list[str] = []
-    with _locked(logs) as lock, bars() as shown:
+    # The workers hold the lock, too: where this process was killed and they live on, nobody else may begin.
+    with store.hold(logs, logs.parent) as lock, bars() as shown:
         try:
             while True:
                 for core in cores:
@@ -97,18 +93,6 @@ def choose_cores(workers: int | None) -> list[int]:
     if not 1 <= workers <= len(cores):
         raise QomposeError(f"workers is {workers}; give 1 to {len(cores)}, as many as there are cores")
     return cores[:workers]
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """A lock that the workers hold, too: where this process was killed and they live on, nobody else may begin."""
-    with open(folder / LOCK, "wb") as lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise QomposeError(f"another process is at work in {folder.parent}; wait for it, or end it") from None
-        yield lock.fileno()
 
 
 def _log_of(job: Job, logs: Path) -> Path:

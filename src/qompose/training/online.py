@@ -188,9 +188,9 @@ def train_online(
     state remains.
     """
     loop = Loop(env, agent, options, start)
-    if run is not None:
-        _begin_or_continue(loop, run, resume, on_notice)
     try:
+        if run is not None:
+            _begin_or_continue(loop, run, resume, on_notice)
         return _train(loop, evaluation_env, run, on_progress)
     finally:
         if loop.log is not None:

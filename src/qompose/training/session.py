@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from qompose import store
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
+from qompose.envs.watchdog import PATIENCE
 from qompose.run import Run, plain
 from qompose.skill.artifact import Skill
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
-from qompose.types import QomposeError
+from qompose.types import QomposeError, find_misfit
 
 SKILL = "skill"
+LONGEST_TIMEOUT = 86_400.0  # s: beyond a day nobody waits
 Agent = SQL | DDPG | NAF
 ALGORITHMS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (SQL, DDPG, NAF)}
 
@@ -38,6 +43,7 @@ def train(
     output_dir: str | Path | None = None,
     name: str | None = None,
     resume: bool = False,
+    env_timeout: float = PATIENCE,
     track: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
     on_notice: Callable[[str], None] = print,
@@ -51,8 +57,11 @@ def train(
     experience, by default at its temperature and discount. `experience`: skills from whose replays the training learns
     as well, with the rewards of its own task, which must be one of qompose; the skill does not carry them on. With
     `output_dir` metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is
-    only returned. Raises QomposeError for whatever the caller can mend.
+    only returned. `env_timeout` is in seconds: what somebody else's environment may take to be made, or for one step of
+    all lanes. Raises QomposeError for whatever the caller can mend.
     """
+    if find_misfit("float", env_timeout) or not 0.0 < env_timeout <= LONGEST_TIMEOUT:
+        raise QomposeError(f"env_timeout is {env_timeout!r}; give seconds, above 0 and at most {LONGEST_TIMEOUT:g}")
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
@@ -62,9 +71,10 @@ def train(
     options, name_of_task = options or {}, task_named(env)
     if training.episode_steps is None and name_of_task is not None:
         training = dataclasses.replace(training, episode_steps=make_task(name_of_task, **options).training_horizon)
-    lanes = Lockstep.make(env, training.num_envs, options, episode_steps=training.episode_steps)
-    evaluation = None
-    try:
+    make = functools.partial(Lockstep.make, env, options=options, patience=env_timeout)
+    with contextlib.ExitStack() as stack:
+        lanes = make(training.num_envs, episode_steps=training.episode_steps)
+        stack.callback(lanes.close)
         fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
         begin = begin_with(agent, lanes, start, experience)
         begins: dict[str, Any] = {}
@@ -73,21 +83,20 @@ def train(
         if experience:
             begins["experience"] = [{"name": skill.name, "sha256": digest_of(skill)} for skill in experience]
         fields["provenance"] |= begins
+        evaluation = run = None
         if training.eval_freq:
-            evaluation = Lockstep.make(env, min(training.eval_episodes, 20), options)
-        run = None
+            evaluation = make(min(training.eval_episodes, 20))
+            stack.callback(evaluation.close)
         if output_dir is not None:
             config = {"env": env, "options": options, "algo": agent.algorithm}
             config |= {"agent": plain(agent), "training": plain(training), **begins}
             run = Run(output_dir, config, resume=resume, events=track)
-        try:
-            trained = train_online(
-                lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
-                on_progress=on_progress, on_notice=on_notice,
-            )  # fmt: skip
-        finally:
-            if run is not None:
-                run.close()
+            stack.callback(run.close)
+            stack.enter_context(store.hold(run.directory))  # two at work there would spoil each other's files
+        trained = train_online(
+            lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
+            on_progress=on_progress, on_notice=on_notice,
+        )  # fmt: skip
         if isinstance(agent, SQL):  # an explicit plan, or a very short training, may end before it is cool
             reached = float(agent.heat(trained.state.updates))
             if not math.isclose(reached, agent.temperature, rel_tol=1e-6):  # float32 has no 0.1
@@ -96,12 +105,6 @@ def train(
         if run is not None:
             skill.save(run.directory / SKILL, overwrite=True)
         return skill
-    finally:
-        try:
-            lanes.close()
-        finally:
-            if evaluation is not None:
-                evaluation.close()
 
 
 def skill_name(env: str) -> str:

@@ -7,9 +7,11 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from PIL import Image
@@ -22,6 +24,7 @@ from qompose.tasks import make_task, task_named
 from qompose.types import QomposeError
 from qompose.view.drawing import Drawing
 from qompose.view.graphics import probe_graphics
+from qompose.view.meshes import dress
 
 MOST_STEPS = 1000  # of an environment that does not say when an episode ends
 SIZES = (64, 960)  # pixels; scenes are drawn at up to 960
@@ -49,14 +52,21 @@ class Stage(ABC):
         self.lockstep.close()
 
 
-def open_stage(env_id: str, options: dict[str, Any], size: int, max_steps: int | None = None) -> Stage:
-    """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn."""
+def open_stage(
+    env_id: str, options: dict[str, Any], size: int, max_steps: int | None = None, meshes: Path | None = None
+) -> Stage:
+    """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn.
+
+    `meshes` is a directory of what Sawyer looks like, see `qompose.view.meshes`.
+    """
     if not SIZES[0] <= size <= SIZES[1]:
         raise QomposeError(f"size is {size}; give {SIZES[0]} to {SIZES[1]} pixels")
     if max_steps is not None and max_steps < 1:
         raise QomposeError(f"max_steps is {max_steps}; it must be at least 1")
     name = task_named(env_id)
-    stage = TaskStage(name, options, size) if name is not None else ForeignStage(env_id, options)
+    if name is None and meshes is not None:
+        raise QomposeError(f"{env_id} is no task of Sawyer, which alone can wear meshes; leave them out")
+    stage = TaskStage(name, options, size, meshes) if name is not None else ForeignStage(env_id, options)
     stage.steps = min(stage.steps, max_steps or stage.steps)
     return stage
 
@@ -83,20 +93,26 @@ class Memory(gymnasium.Wrapper):
 class TaskStage(Stage):
     """A task of ours: drawn by MuJoCo where OpenGL works, else flat."""
 
-    def __init__(self, name: str, options: dict[str, Any], size: int) -> None:
+    def __init__(self, name: str, options: dict[str, Any], size: int, meshes: Path | None = None) -> None:
         """Set the stage; `size` is the side of the picture in pixels."""
         task = make_task(name, **options)
+        look = None if meshes is None else dress(task, meshes)
         self.steps, self.fps = task.horizon, 1 / task.control_period
         self._env = TaskEnv(task, render_mode="rgb_array", width=size, height=size)
         self._memory = Memory(self._env)
         self.lockstep = Lockstep(SyncVectorEnv([lambda: self._memory]), name)
         self._drawing: Drawing | None = None
+        self._dressed: tuple[Renderer, mujoco.MjData] | None = None
         graphics = probe_graphics()
         reason, advice = graphics.reason, graphics.advice
         if graphics.backend:
             self.renderer = f"mujoco-{graphics.backend}"
             try:  # what worked in the probe may yet fail here, where other libraries are loaded
-                Renderer(task.model(), size, size).close()
+                renderer = Renderer(look or task.model(), size, size)
+                if look is None:
+                    renderer.close()
+                else:
+                    self._dressed = renderer, mujoco.MjData(look)
                 return
             except QomposeError as error:
                 reason, advice = str(error), ""
@@ -105,7 +121,20 @@ class TaskStage(Stage):
 
     def picture(self, observation: np.ndarray) -> Image.Image:
         """Return a rendered picture, or a drawing of the observation."""
-        return self._drawing.draw(observation) if self._drawing else Image.fromarray(self._env.render())
+        if self._drawing:
+            return self._drawing.draw(observation)
+        if self._dressed:
+            # Its bodies stand where those of the simulation do, which knows nothing of it.
+            renderer, data = self._dressed
+            data.qpos[:] = self._env.positions()
+            return Image.fromarray(renderer.draw(data))
+        return Image.fromarray(self._env.render())
+
+    def close(self) -> None:
+        """Free what it holds."""
+        if self._dressed:
+            self._dressed[0].close()
+        super().close()
 
     def figures(self) -> dict[str, float]:
         """Return distance, success and the rest of the task's metrics."""

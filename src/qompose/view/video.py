@@ -46,13 +46,15 @@ def record(
     seed: int = 0,
     size: int = 480,
     max_steps: int | None = None,
+    meshes: Path | None = None,
     overwrite: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write a video of a skill, .mp4 or .gif, by default on the task it was trained for; see `record_many`."""
     return record_many(
         [(skill, env, options, None)], path,
-        episodes=episodes, mode=mode, seed=seed, size=size, max_steps=max_steps, overwrite=overwrite, on_step=on_step,
+        episodes=episodes, mode=mode, seed=seed, size=size, max_steps=max_steps, meshes=meshes, overwrite=overwrite,
+        on_step=on_step,
     )  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def record_many(
     seed: int = 0,
     size: int = 480,
     max_steps: int | None = None,
+    meshes: Path | None = None,
     overwrite: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -72,8 +75,10 @@ def record_many(
 
     It plays in real time, or at 10 pictures a second where that is faster. Returns what was written and with which
     `renderer`: "mujoco-egl" and the like, "drawing" where OpenGL does not work (`note` says why), or "gymnasium" for
-    environments that draw themselves. `on_step` is told how many steps are done, and of how many at most. Raises
-    QomposeError for an unknown environment or suffix, a file that exists, and missing PyAV.
+    environments that draw themselves. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head,
+    .stl or .obj, which are drawn in place of its primitives. `on_step` is told how many steps are done, and of how many
+    at most. Raises QomposeError for an unknown environment or suffix, a file that exists, meshes that cannot be
+    compiled, and missing PyAV.
     """
     if not scenes:
         raise QomposeError("there is nothing to record; give at least one skill")
@@ -81,7 +86,7 @@ def record_many(
         raise QomposeError(f"episodes is {episodes}; it must be at least 1")
     target = Path(path)
     with ExitStack() as stack:
-        stages = [stack.enter_context(closing(_open(*scene[:3], size, max_steps))) for scene in scenes]
+        stages = [stack.enter_context(closing(_open(*scene[:3], size, max_steps, meshes))) for scene in scenes]
         stride = math.ceil(stages[0].fps / FASTEST)
         fps = max(stages[0].fps / stride, SLOWEST)
         film = stack.enter_context(write_film(target, fps, overwrite=overwrite))
@@ -116,9 +121,11 @@ def record_many(
     }
 
 
-def _open(skill: Skill, env: str | None, options: dict[str, Any] | None, size: int, max_steps: int | None) -> Stage:
+def _open(
+    skill: Skill, env: str | None, options: dict[str, Any] | None, size: int, max_steps: int | None, meshes: Path | None
+) -> Stage:
     env, options = choose_task(skill, env, options)
-    stage = open_stage(env, options, size, max_steps)
+    stage = open_stage(env, options, size, max_steps, meshes)
     try:
         check_spaces(skill, stage.lockstep)
     except QomposeError:
