@@ -212,6 +212,27 @@ the seeds, after {result["total_steps"]} environment steps; median steps and min
 """
 
 
+def peers(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            name, f"{median:.0f}", f"{min(result['rates'][name]):.0f} to {max(result['rates'][name]):.0f}",
+            *(f"{others[name]:.2f}" if name in others else "" for others in result["ratios"].values()),
+        )
+        for name, median in result["medians"].items()
+    ]  # fmt: skip
+    header = ("entrant", "steps/s", "least to most", *(f"{mine}: times" for mine in result["ratios"]))
+    return f"""## Peers
+
+Environment steps per second on Gymnasium's {result["task"]}: one environment, one update per step, batch 64, two layers
+of 128, one core for all. The entrants take turns, {result["steps"]} steps each, {result["rounds"]} times; medians, and
+medians of the rounds' ratios of ours to theirs. See [yardsticks](yardsticks.md).
+
+{table(header, rows)}
+
+{bar_list(result)}
+"""
+
+
 def table1(result: dict[str, Any]) -> str:
     seeds = len(result["rows"][0]["seeds"])
 
@@ -386,6 +407,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         soft_value,
         update_speed,
         act_speed,
+        peers,
         yardsticks,
     )
 }
@@ -398,6 +420,7 @@ def write_page(results: Path = RESULTS) -> str:
         path = results / f"{name}.json"
         if not path.exists():
             command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
+            command = "python -m benchmarks.yardsticks --speed" if name == "peers" else command
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from qompose.agents.naf import NAF
 from qompose.log import Record, Sizes
 from qompose.replay import pack
 from qompose.tasks import make_task
+from qompose.tasks.multigoal import HALF_WIDTH, MultiGoal
 from qompose.training import learner
 from qompose.training.learner import Learner, Training
 from qompose.training.online import explore
@@ -24,7 +25,7 @@ RIGHT, TOP = ({"goals": [goal]} for goal in (0, 2))
 
 
 class Kinematic(eqx.Module):
-    """Simulated data of a point that moves by its action within a control step."""
+    """Simulated data of a point that moves by twice its action within a control step."""
 
     qpos: jax.Array
     qvel: jax.Array
@@ -40,7 +41,7 @@ class FakeMJX:
 
     @staticmethod
     def put_model(model):
-        return float(model.opt.timestep)
+        return 2.0 / MultiGoal.substeps
 
     @staticmethod
     def make_data(model):
@@ -52,7 +53,7 @@ class FakeMJX:
 
     @staticmethod
     def step(model, data):
-        return data.replace(qpos=jnp.clip(data.qpos + 10.0 * model * data.ctrl, -7.0, 7.0))
+        return data.replace(qpos=jnp.clip(data.qpos + model * data.ctrl, -HALF_WIDTH, HALF_WIDTH))
 
 
 @pytest.fixture
@@ -65,7 +66,24 @@ def fused(monkeypatch):
         yield importlib.import_module("qompose.training.fused")
 
 
-AGENTS = {"ddpg": DDPG(hidden=(16,), batch_size=8), "naf": NAF(hidden=(16,), batch_size=8)}
+traced = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(NAF):
+    """Tells when it is traced."""
+
+    def update(self, state, batch, *, key):
+        traced.append("update")
+        return super().update(state, batch, key=key)
+
+    def policy(self, state, observation, *, key):
+        traced.append("policy")
+        return super().policy(state, observation, key=key)
+
+
+# The other agents take longer to compile.
+AGENTS = {"naf": Counted(hidden=(16,), batch_size=8), "ddpg": DDPG(hidden=(16,), batch_size=8)}
 # 51 rounds of 4 lanes, the first 10 of them warm-up, evaluated after 30, 60, ... steps and at the end.
 SHORT = Training(
     total_steps=202, warmup_steps=37, updates_per_step=1, num_envs=4, eval_freq=100, eval_episodes=3, episode_steps=7
@@ -84,10 +102,12 @@ def train(tiny_agent):
         agent = AGENTS.get(name, dataclasses.replace(tiny_agent, planned_updates=None))
         options = {"right": RIGHT, "top": TOP}
         stretches = []
-        trained = train_fused(
-            [Case("MultiGoal", seed, options[goal]) for goal, seed in cases], agent, SHORT, on_stretch=stretches.append
-        )
-        return agent, trained, stretches
+
+        def note(stretch):
+            stretches.append((stretch, len(traced)))
+
+        every = [Case("MultiGoal", seed, options[goal]) for goal, seed in cases]
+        return agent, train_fused(every, agent, SHORT, on_stretch=note), stretches
 
     return run
 
@@ -100,7 +120,7 @@ def rounds_of(trained):
     return Transition(*(np.reshape(part, (ROUNDS, 4, *part.shape[1:])) for part in trained.transitions))
 
 
-@pytest.mark.parametrize("name", ["sql", "ddpg", "naf"])
+@pytest.mark.parametrize("name", ["naf", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sql", "ddpg"))])
 def test_the_ordinary_learner_learns_the_same_from_the_same_transitions(fused, train, name):
     agent, (_, trained, _), _ = train(name, *ALL)
     agent = fused.plan_updates(agent, SHORT)
@@ -112,14 +132,14 @@ def test_the_ordinary_learner_learns_the_same_from_the_same_transitions(fused, t
     assert ordinary.updates == int(trained.state.updates) == 4 * (ROUNDS - WARM)
     expected, found = jax.tree.leaves(ordinary.state), jax.tree.leaves(trained.state)
     for one, other in zip(expected, found, strict=True):
-        assert np.allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert np.allclose(one, other, rtol=1e-3, atol=1e-4)
     begun = learner.init(agent, 2, 2, learner.stream(0, learner.INIT))
     moved = [np.abs(np.asarray(a) - b).max() for a, b in zip(jax.tree.leaves(begun), found, strict=True)]
     assert max(moved) > 0.05  # far more than the tolerance
 
 
 def test_the_first_round_after_the_warm_up_acts_by_the_policy_on_fixed_scales(fused, train):
-    agent, (trained, *_), _ = train("ddpg", *ALL)
+    agent, (trained, *_), _ = train("naf", *ALL)
     agent = fused.plan_updates(agent, SHORT)
     rounds = rounds_of(trained)
     ordinary = Learner(agent, SHORT, Sizes(4, 2, 2))
@@ -135,13 +155,14 @@ def test_the_first_round_after_the_warm_up_acts_by_the_policy_on_fixed_scales(fu
 
 def test_what_is_stored_is_what_happened(fused, train):
     """Rewards and ends of each run's own task, true last observations, and a new start after every end."""
-    _, runs, _ = train("ddpg", *ALL)
+    _, runs, _ = train("naf", *ALL)
     for goal, trained in zip((RIGHT, TOP, RIGHT), runs, strict=True):
         task, rounds = make_task("MultiGoal", **goal), rounds_of(trained)
         after = {"position": rounds.next_observation}
         assert np.allclose(task.reward({}, rounds.action, after)[0], rounds.reward, atol=1e-4)
         assert (task.terminated(after) == (rounds.terminated == 1.0)).all()
-        assert np.allclose(rounds.observation + rounds.action, rounds.next_observation, atol=1e-5)
+        moved = np.clip(rounds.observation + 2.0 * rounds.action, -HALF_WIDTH, HALF_WIDTH)
+        assert np.allclose(moved, rounds.next_observation, atol=1e-5)
         elapsed, ends = np.zeros(4, int), 0
         for k in range(ROUNDS - 1):
             elapsed += 1
@@ -155,7 +176,7 @@ def test_what_is_stored_is_what_happened(fused, train):
     assert any((rounds_of(trained).terminated == 1.0).any() for trained in runs)
 
 
-@pytest.mark.parametrize("name", ["sql", "ddpg"])
+@pytest.mark.parametrize("name", ["naf", pytest.param("sql", marks=pytest.mark.slow)])
 def test_a_run_among_others_is_the_run_alone(fused, train, name):
     _, together, _ = train(name, *ALL)
     _, (alone,), _ = train(name, ("top", 0))
@@ -169,7 +190,8 @@ def test_a_run_among_others_is_the_run_alone(fused, train, name):
 
 
 def test_evaluations_are_of_whole_first_episodes_at_the_promised_steps(fused, train):
-    _, runs, stretches = train("ddpg", *ALL)
+    _, runs, stretches = train("naf", *ALL)
+    stretches, _ = zip(*stretches, strict=True)
     assert [stretch.step for stretch in stretches] == [100, 200, 204]
     assert [stretch.updates for stretch in stretches] == [3 * 4 * n for n in (25 - WARM, 25, 1)]
     assert [stretch.steps for stretch in stretches] == [3 * 4 * n for n in (25, 25, 1)]
@@ -182,27 +204,13 @@ def test_evaluations_are_of_whole_first_episodes_at_the_promised_steps(fused, tr
             assert line["eval/mean_ep_length"] == 30.0 or line["eval/success_rate"] > 0.0
 
 
-def test_nothing_is_traced_after_the_first_compilation(fused, monkeypatch):
-    traced = []
-
-    @dataclasses.dataclass(frozen=True)
-    class Counted(DDPG):
-        def update(self, state, batch, *, key):
-            traced.append("update")
-            return super().update(state, batch, key=key)
-
-        def policy(self, state, observation, *, key):
-            traced.append("policy")
-            return super().policy(state, observation, key=key)
-
-    counts = []
-    fused.train_fused(
-        [fused.Case("MultiGoal", 0, RIGHT)], Counted(hidden=(4,), batch_size=2), SHORT,
-        on_stretch=lambda stretch: counts.append(len(traced)),
-    )  # fmt: skip
-    assert counts == [counts[0]] * 3 and {"update", "policy"} == set(traced)
+def test_nothing_is_traced_after_the_first_compilation(fused, train):
+    _, _, stretches = train("naf", *ALL)
+    counts = [count for _, count in stretches]
+    assert counts == [counts[0]] * 3 and set(traced) == {"update", "policy"}
 
 
+@pytest.mark.slow
 def test_a_full_replay_keeps_the_last_transitions(fused):
     options = dataclasses.replace(SHORT, replay_size=60, eval_freq=0)
     cases = [fused.Case("MultiGoal", seed, RIGHT) for seed in (0, 1)]
@@ -210,7 +218,8 @@ def test_a_full_replay_keeps_the_last_transitions(fused):
     for run in runs:
         assert len(run.transitions.reward) == 60
         # The ring's oldest round lies behind its newest: 51 rounds went into 15 places.
-        rounds = Transition(*(np.roll(np.reshape(part, (15, 4, *part.shape[1:])), -(51 % 15), 0) for part in run.transitions))
+        parts = (np.reshape(part, (15, 4, *part.shape[1:])) for part in run.transitions)
+        rounds = Transition(*(np.roll(part, -(ROUNDS % 15), axis=0) for part in parts))
         goes_on = np.isclose(rounds.next_observation[:-1], rounds.observation[1:]).all(axis=-1)
         assert goes_on.mean() > 0.7 and not np.allclose(run.transitions.reward[:4], 0.0)
 
@@ -231,21 +240,21 @@ def test_a_diverged_lane_leaves_a_copy_of_another_lanes_transition(fused):
 
 
 def test_a_run_that_diverges_again_and_again_is_named(fused):
-    agent = dataclasses.replace(AGENTS["ddpg"], learning_rate=10.0, final_rate=1.0, layer_norm=False)
-    cases = [fused.Case("MultiGoal", seed, RIGHT) for seed in (3, 4)]
-    with pytest.raises(QomposeError, match=r"^training diverged: MultiGoal, seed [34]: \d+ rounds of updates .*rate$"):
-        fused.train_fused(cases, agent, dataclasses.replace(SHORT, total_steps=2000, eval_freq=0))
+    cases = [fused.Case("MultiGoal", seed) for seed in (3, 4)]
+    fused._refuse_divergence(np.array([2, learner.MOST_ROLLBACKS - 1]), cases)
+    with pytest.raises(QomposeError, match=r"^training diverged: MultiGoal, seed 4: 20 rounds of updates .*rate$"):
+        fused._refuse_divergence(np.array([2, learner.MOST_ROLLBACKS]), cases)
 
 
 def test_a_run_becomes_an_ordinary_skill(fused, train, tmp_path):
     from qompose.shipped import load
 
-    agent, (_, trained, _), _ = train("sql", *ALL)
+    agent, (_, trained, _), _ = train("naf", *ALL)
     case = fused.Case("MultiGoal", 0, TOP)
     fused.fused_skill(case, agent, SHORT, trained).save(tmp_path / "top")
     skill = load(tmp_path / "top")
     assert skill.act(np.zeros(2)).shape == (2,) and np.array_equal(skill.replay.reward, trained.transitions.reward)
-    assert skill.temperature == agent.temperature and skill.task == {"id": "MultiGoal", "options": TOP}
+    assert skill.algorithm == "naf" and skill.task == {"id": "MultiGoal", "options": TOP}
     assert skill.provenance["seed"] == 0 and skill.provenance["steps"] == 4 * ROUNDS
     assert skill.provenance["results"]["distance"] == pytest.approx(trained.evaluations[-1]["eval/distance"])
 

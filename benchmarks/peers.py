@@ -19,6 +19,12 @@ from benchmarks.yardstick_run import Entrant
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
+# Ours, theirs, and the least ratio of ours to theirs.
+BARS = (
+    ("qompose-ddpg-1", "sbx-ddpg-1", 5.0),
+    ("qompose-ddpg-1", "sb3-ddpg-1", 10.0),
+    ("qompose-sql-1", "sbx-sac-1", 1.0),
+)
 ENTRANTS = tuple(f"{name}-1" for name in ("qompose-sql", "qompose-ddpg", "sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg"))
 
 
@@ -89,12 +95,16 @@ def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: 
         ],
     )  # fmt: skip
     if write:
+        bars = {
+            f"{Entrant.parse(mine).label} ≥ {least:g} × {Entrant.parse(other).label}": ratios[mine][other] >= least
+            for mine, other, least in BARS
+        }  # fmt: skip
         result = {
-            "task": env_id, "steps": steps, "rates": rates, "medians": medians, "ratios": ratios,
-            "their_versions": versions,
+            "task": env_id, "steps": steps, "rounds": rounds, "rates": rates, "medians": medians, "ratios": ratios,
+            "bars": bars, "their_versions": versions,
         }  # fmt: skip
         command = f"python -m benchmarks.yardsticks --speed --rounds {rounds} --speed-task {env_id}"
-        write_results("speed_peers", result, command=command, seed=0)
+        write_results("peers", result, command=command, seed=0)
 
 
 def compare(rates: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
