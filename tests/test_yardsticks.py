@@ -192,7 +192,7 @@ if sys.argv[1] == "fails":
     sys.exit("no memory")
 print("ready", flush=True)
 for line in sys.stdin:
-    print(int(line) / float(sys.argv[1]), flush=True)
+    print(int(line) / float(sys.argv[1]), int(line), flush=True)
 """
 
 
@@ -200,6 +200,7 @@ def test_entrants_take_turns_and_one_that_ends_is_named(monkeypatch, tmp_path):
     (tmp_path / "fake.py").write_text(SERVER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(peers, "command_of", lambda entrant, python, words: ("fake", entrant))
-    assert peers.alternate(["4", "8"], "Any-v0", None, 2, 100) == {"4": [4.0, 4.0], "8": [8.0, 8.0]}
+    busy, clock = peers.alternate(["4", "8"], "Any-v0", None, 2, 100)
+    assert busy == {"4": [4.0, 4.0], "8": [8.0, 8.0]} and clock == {"4": [1.0, 1.0], "8": [1.0, 1.0]}
     with pytest.raises(QomposeError, match=r"^fails has ended with status 1; its last words are above$"):
         peers.alternate(["4", "fails"], "Any-v0", None, 2, 100)
