@@ -37,9 +37,9 @@ PICTURE = RESULTS.parent / "docs" / "scaling.png"
 # Sizes on a GPU, and without one. Particles: of each of the three kinds of 8, and of the 16 of the soft value half.
 SIZES = {
     "runs": ((1, 4, 16, 64, 256), (1, 2, 4)),
-    "particles": ((4, 8, 16, 32), (4, 8, 16)),
-    "units": ((64, 128, 256, 512), (64, 128, 256)),
-    "environments": ((64, 512, 4096, 32768), (8, 64, 512)),
+    "particles": ((4, 8, 16, 32), (8, 16)),
+    "units": ((64, 128, 256, 512), (64, 128)),
+    "environments": ((64, 512, 4096, 32768), (8, 64)),
 }
 RUNS_OF_TABLE_1 = 35  # side by side on a GPU while particles and units vary
 KNEE, BUSY = 0.8, 0.5
