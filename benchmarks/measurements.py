@@ -213,6 +213,83 @@ the seeds, after {result["total_steps"]} environment steps; median steps and min
 """
 
 
+def scaling(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            axis, row["size"], f"{1e3 * row['seconds']:.1f}",
+            f"{row['updates_per_second']:.0f} updates" if "updates_per_second" in row
+            else f"{row['steps_per_second']:.0f} control steps",
+            f"{row['gigaflop_per_second']:.1f}" if "gigaflop_per_second" in row else "",
+            f"{100 * row['share_of_matrix_rate']:.0f} %" if "share_of_matrix_rate" in row else "",
+            "yes" if row["size"] == found["knee"] else "",
+        )
+        for axis, found in result["axes"].items() for row in found["rows"]
+    ]  # fmt: skip
+    header = ("varied", "size", "ms per call", "per second", "GFLOP/s needed", "of the matrix rate", "knee")
+    bounds = "\n".join(f"- {axis}: {found['bound']}" for axis, found in result["axes"].items())
+    return f"""## Scaling
+
+{where(result)} Soft Q-learning, batch 64, eight updates in a call; simulation of PushLeft on MJX alone. The knee is the
+smallest size that gives four fifths of the best throughput; below the table what bounds the largest size.
+
+{table(header, rows)}
+
+{bounds}
+
+![throughput against size](scaling.png)
+"""
+
+
+def fused(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["algorithm"], row["runs"], *(f"{row[name]:.0f}" for name in ("seconds", "compiling", "learning")),
+            f"{row['environment_steps_per_second']:.0f}", f"{row['updates_per_second']:.0f}",
+            " ".join(f"{run['distance']:.2f}" for run in row["distances"]),
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = (
+        *("algorithm", "runs", "s", "of them compiling", "of them learning", "environment steps/s", "updates/s"),
+        "final distances (m)",
+    )
+    bars = f"\n{bar_list(result)}\n" if "bars" in result else ""
+    return f"""## All runs of an algorithm in one program
+
+{where(result)} {result["total_steps"]} environment steps of each run, {result["episodes"]} episodes for a final
+distance; steps and updates per second are summed over the runs, each while the other goes on.
+
+{table(header, rows)}
+{bars}"""
+
+
+def where(result: dict[str, Any]) -> str:
+    if result["small"]:
+        return "**A small run without a GPU: it shows that the program works. On a GPU: not yet measured.**"
+    return f"On {result['device']}."
+
+
+def peers(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            name, f"{median:.0f}", f"{min(result['rates'][name]):.0f} to {max(result['rates'][name]):.0f}",
+            *(f"{others[name]:.2f}" if name in others else "" for others in result["ratios"].values()),
+        )
+        for name, median in result["medians"].items()
+    ]  # fmt: skip
+    header = ("entrant", "steps/s", "least to most", *(f"{mine}: times" for mine in result["ratios"]))
+    return f"""## Peers
+
+Environment steps per second on Gymnasium's {result["task"]}: one environment, one update per step, batch 64, two layers
+of 128, one core for all. Seconds are the processor's. The entrants take turns, {result["steps"]} steps each,
+{result["rounds"]} times; medians, and medians of the rounds' ratios of ours to theirs. See [yardsticks](yardsticks.md).
+
+{table(header, rows)}
+
+{bar_list(result)}
+"""
+
+
 def table1(result: dict[str, Any]) -> str:
     seeds = len(result["rows"][0]["seeds"])
 
@@ -477,6 +554,9 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         soft_value,
         update_speed,
         act_speed,
+        scaling,
+        fused,
+        peers,
         yardsticks,
     )
 }
@@ -489,6 +569,7 @@ def write_page(results: Path = RESULTS) -> str:
         path = results / f"{name}.json"
         if not path.exists():
             command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
+            command = "python -m benchmarks.yardsticks --speed" if name == "peers" else command
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))

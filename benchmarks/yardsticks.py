@@ -4,7 +4,7 @@
     python -m benchmarks.yardsticks --speed [--rounds 15]
 
 `make yardsticks` sets up the environment of the other two. Finished trainings in the runs folder are kept, so an
-interrupted benchmark continues. Writes results/yardsticks.json and docs/yardsticks.png, or results/speed_peers.json.
+interrupted benchmark continues. Writes results/yardsticks.json and docs/yardsticks.png, or results/peers.json.
 See docs/yardsticks.md for what is equal and what is not.
 """
 
@@ -22,7 +22,7 @@ from scipy import stats
 
 from benchmarks.foreign import PYTHON, check_python, command_of
 from benchmarks.machine import write_results
-from benchmarks.speed_peers import measure_speed
+from benchmarks.peers import measure_speed
 from benchmarks.yardstick_run import EPISODES, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
 from qompose.paper.jobs import Job, run_jobs
 from qompose.store import read_json, write_json

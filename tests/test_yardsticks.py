@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import speed_peers, yardstick_run, yardsticks
+from benchmarks import peers, yardstick_run, yardsticks
 from benchmarks.foreign import command_of
 from benchmarks.yardstick_run import Case
 from qompose.store import read_json, write_json
@@ -183,7 +183,7 @@ def test_the_clock_stands_still_while_judging(monkeypatch, tmp_path):
 
 def test_ratios_are_medians_of_rounds():
     rates = {"qompose-ddpg-1": [10.0, 40.0, 30.0], "sb3-ddpg-1": [1.0, 2.0, 10.0]}
-    assert speed_peers.compare(rates) == {"qompose-ddpg-1": {"sb3-ddpg-1": 10.0}}
+    assert peers.compare(rates) == {"qompose-ddpg-1": {"sb3-ddpg-1": 10.0}}
 
 
 SERVER = """
@@ -192,14 +192,15 @@ if sys.argv[1] == "fails":
     sys.exit("no memory")
 print("ready", flush=True)
 for line in sys.stdin:
-    print(int(line) / float(sys.argv[1]), flush=True)
+    print(int(line) / float(sys.argv[1]), int(line), flush=True)
 """
 
 
 def test_entrants_take_turns_and_one_that_ends_is_named(monkeypatch, tmp_path):
     (tmp_path / "fake.py").write_text(SERVER)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speed_peers, "command_of", lambda entrant, python, words: ("fake", entrant))
-    assert speed_peers.alternate(["4", "8"], "Any-v0", None, 2, 100) == {"4": [4.0, 4.0], "8": [8.0, 8.0]}
+    monkeypatch.setattr(peers, "command_of", lambda entrant, python, words: ("fake", entrant))
+    busy, clock = peers.alternate(["4", "8"], "Any-v0", None, 2, 100)
+    assert busy == {"4": [4.0, 4.0], "8": [8.0, 8.0]} and clock == {"4": [1.0, 1.0], "8": [1.0, 1.0]}
     with pytest.raises(QomposeError, match=r"^fails has ended with status 1; its last words are above$"):
-        speed_peers.alternate(["4", "fails"], "Any-v0", None, 2, 100)
+        peers.alternate(["4", "fails"], "Any-v0", None, 2, 100)

@@ -30,7 +30,7 @@ def programs(name, episode_steps):
     """`begin` and `step` over lanes, compiled once for all tests of a task, and the list that counts compilations."""
     from qompose.envs.batch import Batch
 
-    simulated, traces = Batch(make_task(name), episode_steps), []
+    simulated, traces = Batch(make_task(name), episode_steps=episode_steps), []
 
     @jax.jit
     def step(lane, action, u):

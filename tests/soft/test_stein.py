@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qompose.soft.stein import BANDWIDTH_FLOOR, median_bandwidth, squared_distances, stein_direction
+from qompose.soft.stein import (
+    BANDWIDTH_FLOOR,
+    COUNTED,
+    median_bandwidth,
+    squared_distances,
+    stein_direction,
+    upper_median,
+)
 
 
 def test_direction_equals_a_hand_computed_example():
@@ -33,6 +40,16 @@ def test_direction_equals_autodiff_of_the_kernel():
 
     expected = jnp.stack([direction(y) for y in updated])
     np.testing.assert_allclose(stein_direction(fixed, updated, gradient), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+@pytest.mark.parametrize("count", [1, 2, 7, 64, COUNTED, COUNTED + 1])
+def test_the_median_is_the_element_in_the_middle_of_the_sorted_ones_also_where_some_are_equal(count, xp):
+    generator = np.random.default_rng(count)
+    for values in (generator.random((5, count)), generator.integers(0, 3, (5, count)), np.ones((5, count))):
+        values = values.astype(np.float32)
+        expected = np.sort(values, axis=-1)[:, count // 2]
+        np.testing.assert_array_equal(upper_median(xp.asarray(values)), expected)
 
 
 def test_particles_repel_each_other():

@@ -1,19 +1,22 @@
 """A task × N on MJX: simulation as a pure function of one lane, to be vmapped and compiled.
 
 The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
-true last observation stays in what the step returns. Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo
-for the pusher and the point mass, on the CPU only; tasks with a memory (all of Sawyer's) are refused.
+true last observation stays in what the step returns. Lanes may be of several tasks that differ in what they reward.
+Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo for the pusher and the point mass, on the CPU only;
+tasks with a memory (all of Sawyer's) are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -31,6 +34,7 @@ except ImportError:
 class Lane(eqx.Module):
     """Everything that the next step of one lane depends on."""
 
+    which: Int[Array, ""]  # of the batch's tasks
     qpos: Float[Array, " nq"]
     qvel: Float[Array, " nv"]
     warmstart: Float[Array, " nv"]  # of the constraint solver
@@ -57,61 +61,78 @@ class Outcome(eqx.Module):
 
 
 class Batch:
-    """One task on MJX. Its functions are those of one lane: vmap them over as many as there are."""
+    """Tasks on MJX. Its functions are those of one lane: vmap them over as many as there are."""
 
-    def __init__(self, task: Task, episode_steps: int | None = None) -> None:
-        """Put the model on the device; episodes are cut after `episode_steps`, or at the task's horizon if sooner.
+    def __init__(self, *tasks: Task, episode_steps: int | None = None) -> None:
+        """Put the model on the device; episodes are cut after `episode_steps`, or at the tasks' horizon if sooner.
 
-        Raises QomposeError for a task that remembers, cuts its own episodes or disturbs the simulator, and for a scene
+        Several tasks must be of one class, which sees to it that they move alike, and begin alike. Raises QomposeError
+        for tasks that do not, for one that remembers, cuts its own episodes or disturbs the simulator, and for a scene
         with something in it that MJX does not know.
         """
+        task = tasks[0]
         if task.memory_size or task.truncates or type(task).disturb is not Task.disturb:
             raise QomposeError(f"{task.name} needs more than a batch on MJX simulates: use its Gymnasium environment")
-        self.task, self.episode_steps = task, min(episode_steps or task.horizon, task.horizon)
+        u = np.random.default_rng(0).random((64, task.reset_uniforms))
+        for other in tasks[1:]:
+            if type(other) is not type(task) or not np.array_equal(other.reset(u)[0], task.reset(u)[0]):
+                raise QomposeError(f"{task.name} and {other.name} differ in more than their rewards: batch them apart")
+        self.task, self.tasks = task, tasks
+        self.episode_steps = min(episode_steps or task.horizon, task.horizon)
         try:
             self._model = mjx.put_model(compile_scene(task.batched_scene()))
         except NotImplementedError as error:
             raise QomposeError(f"{task.name}: MJX cannot simulate its scene: {error}") from None
         self._data = mjx.make_data(self._model)
 
-    def begin(self, u: Float[Array, " uniforms"]) -> Lane:
-        """Return a fresh episode from uniforms (task.reset_uniforms,) in [0, 1): the same start as on C MuJoCo."""
+    def begin(self, u: Float[Array, " uniforms"], which: Int[Array, ""] | int = 0) -> Lane:
+        """Return a fresh episode of task `which` from uniforms (task.reset_uniforms,) in [0, 1): that of C MuJoCo."""
         qpos, qvel = self.task.reset(u)
         data = mjx.kinematics(self._model, self._data.replace(qpos=qpos, qvel=qvel))
-        return self._lane(data, jnp.zeros((), jnp.int32), jnp.zeros(()))
+        return self._lane(data, jnp.asarray(which, jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros(()))
 
     def step(self, lane: Lane, action: Float[Array, " act"], u: Float[Array, " uniforms"]) -> tuple[Lane, Outcome]:
         """Take one control step; a lane that ends goes on from the start that `u` stands for."""
-        task, action = self.task, jnp.clip(action, -1.0, 1.0)
+        action = jnp.clip(action, -1.0, 1.0)
         after = self._advance(lane, action)
         good = _is_good(after)
         # As on C MuJoCo a lane that diverged keeps the state from before the step, and its episode ends.
         after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, lane)
-        reward, _ = task.reward(lane.readings, action, after.readings)
+
+        def judge(task: Task) -> Any:
+            reward, _ = task.reward(lane.readings, action, after.readings)
+            metrics = {**task.metrics(after.readings), "success": task.success(after.readings)}
+            return reward, task.terminated(after.readings), metrics
+
+        reward, terminated, metrics = self._ask(lane.which, judge)
         elapsed, total = lane.elapsed + 1, lane.total + reward
-        metrics = {**task.metrics(after.readings), "success": task.success(after.readings)}
         outcome = Outcome(
             reward=reward,
             next_observation=after.observation,
-            terminated=task.terminated(after.readings) & good,
+            terminated=terminated & good,
             truncated=(elapsed >= self.episode_steps) | ~good,
             diverged=~good,
             metrics={**metrics, "return": total, "length": elapsed},
         )
         after = eqx.tree_at(lambda x: (x.elapsed, x.total), after, (elapsed, total))
-        following = jax.tree.map(lambda new, old: jnp.where(outcome.done, new, old), self.begin(u), after)
-        return following, outcome
+        fresh = self.begin(u, lane.which)
+        return jax.tree.map(lambda new, old: jnp.where(outcome.done, new, old), fresh, after), outcome
+
+    def _ask(self, which: Array, judge: Callable[[Task], Any]) -> Any:
+        """What the lane's own task says. All are asked: next to a step of the simulator that costs nothing."""
+        answers = [judge(task) for task in self.tasks]
+        return answers[0] if len(answers) == 1 else jax.tree.map(lambda *each: jnp.stack(each)[which], *answers)
 
     def _advance(self, lane: Lane, action: Array) -> Lane:
         data = self._data.replace(qpos=lane.qpos, qvel=lane.qvel, qacc_warmstart=lane.warmstart, ctrl=action)
         data = lax.fori_loop(0, self.task.substeps, lambda _, data: mjx.step(self._model, data), data)
         # After a step positions of bodies and sites lag half a step behind qpos; kinematics brings them up to date.
-        return self._lane(mjx.kinematics(self._model, data), lane.elapsed, lane.total)
+        return self._lane(mjx.kinematics(self._model, data), lane.which, lane.elapsed, lane.total)
 
-    def _lane(self, data: Any, elapsed: Array, total: Array) -> Lane:
+    def _lane(self, data: Any, which: Array, elapsed: Array, total: Array) -> Lane:
         readings = self.task.read(data)
         observation = self.task.observe(readings)
-        lane = Lane(data.qpos, data.qvel, data.qacc_warmstart, readings, observation, elapsed, total)
+        lane = Lane(which, data.qpos, data.qvel, data.qacc_warmstart, readings, observation, elapsed, total)
         # Weak types would make the second step another program than the first.
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), lane)
 

@@ -26,7 +26,7 @@ from qompose.training.start import Start, join
 from qompose.types import QomposeError, Transition, check_kinds
 
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
-INIT, EXPLORE, LEARN, EVALUATE = range(4)
+INIT, EXPLORE, LEARN, EVALUATE, RESET = range(5)  # RESET: where the environment draws its starts from keys
 # ½ (Q − y)² in the network's own units: at an error of a million units float32 no longer tells one unit from two.
 LARGEST_LOSS = 1e12
 # Rounds of updates taken back before the training stops: one after the other, and in all.
@@ -83,7 +83,7 @@ class Training:
             )
 
 
-def stream(seed: int, purpose: int) -> PRNGKeyArray:
+def stream(seed: int | Array, purpose: int) -> PRNGKeyArray:
     """The root key of one purpose."""
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
@@ -102,7 +102,16 @@ def learn(
 
     A round that diverges gives back the state from before it, and figures that say `rejected`.
     """
-    replay, before = replay.add(new), state
+    replay = replay.add(new)
+    state, figures = improve(agent, updates, state, replay, root, step)
+    return state, replay, figures
+
+
+def improve(
+    agent: Any, updates: int, state: Any, replay: Replay, root: PRNGKeyArray, step: Array
+) -> tuple[Any, dict[str, Array]]:
+    """Take the gradient steps of one round, numbered `step`; see `learn`."""
+    before = state
 
     def body(state: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
         batch_key, update_key = jax.random.split(key)
@@ -111,7 +120,7 @@ def learn(
     state, figures = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(root, step), updates))
     good = _finite((state, figures)) & (jnp.max(figures["critic_loss"]) <= LARGEST_LOSS)
     state = jax.tree.map(lambda old, new: jnp.where(good, new, old), before, state)
-    return state, replay, {name: jnp.mean(value) for name, value in figures.items()} | {"rejected": ~good}
+    return state, {name: jnp.mean(value) for name, value in figures.items()} | {"rejected": ~good}
 
 
 def _finite(tree: Any) -> Array:

@@ -28,6 +28,8 @@ from qompose.training.start import Start
 from qompose.types import QomposeError, Transition
 
 REMEMBERED_EPISODES = 20
+# Figures of an episode that people know by another name.
+EVALUATED = {"return": "mean_reward", "length": "mean_ep_length", "success": "success_rate"}
 
 
 @dataclass
@@ -294,8 +296,7 @@ def _evaluate(loop: Loop, env: Lockstep) -> dict[str, float]:
 
     episodes = run_episodes(policy, env, loop.options.eval_episodes, seed=loop.options.seed + 10_000_000)
     names = sorted(set.intersection(*(set(episode) for episode in episodes)) - {"lane"})
-    label = {"return": "mean_reward", "length": "mean_ep_length", "success": "success_rate"}
-    return {f"eval/{label.get(name, name)}": float(np.mean([e[name] for e in episodes])) for name in names}
+    return {f"eval/{EVALUATED.get(name, name)}": float(np.mean([e[name] for e in episodes])) for name in names}
 
 
 def _rows(result: Step) -> np.ndarray:

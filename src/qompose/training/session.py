@@ -21,7 +21,7 @@ from qompose.run import Run, plain
 from qompose.skill.artifact import Skill
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
-from qompose.training.online import Progress, Training, train_online
+from qompose.training.online import Progress, Trained, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
 from qompose.types import QomposeError, find_misfit
 
@@ -65,9 +65,7 @@ def train(
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
-    if agent.planned_updates is None:
-        updates = training.updates_per_step * (training.total_steps - training.warmup_steps)
-        agent = dataclasses.replace(agent, planned_updates=updates)
+    agent = plan_updates(agent, training)
     options, name_of_task = options or {}, task_named(env)
     if training.episode_steps is None and name_of_task is not None:
         training = dataclasses.replace(training, episode_steps=make_task(name_of_task, **options).training_horizon)
@@ -97,14 +95,27 @@ def train(
             lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
             on_progress=on_progress, on_notice=on_notice,
         )  # fmt: skip
-        if isinstance(agent, SQL):  # an explicit plan, or a very short training, may end before it is cool
-            reached = float(agent.heat(trained.state.updates))
-            if not math.isclose(reached, agent.temperature, rel_tol=1e-6):  # float32 has no 0.1
-                fields["temperature"] = reached
-        skill = export_skill(fields, trained)
+        skill = finish(fields, agent, trained)
         if run is not None:
             skill.save(run.directory / SKILL, overwrite=True)
         return skill
+
+
+def plan_updates(agent: Agent, training: Training) -> Agent:
+    """The agent, which knows how long it will learn."""
+    if agent.planned_updates is not None:
+        return agent
+    updates = training.updates_per_step * (training.total_steps - training.warmup_steps)
+    return dataclasses.replace(agent, planned_updates=updates)
+
+
+def finish(fields: dict[str, Any], agent: Agent, trained: Trained) -> Skill:
+    """The skill of a training that is over, at the temperature that it has reached; see `export_skill`."""
+    if isinstance(agent, SQL):  # an explicit plan, or a very short training, may end before it is cool
+        reached = float(agent.heat(trained.state.updates))
+        if not math.isclose(reached, agent.temperature, rel_tol=1e-6):  # float32 has no 0.1
+            fields = {**fields, "temperature": reached}
+    return export_skill(fields, trained)
 
 
 def skill_name(env: str) -> str:

@@ -1,6 +1,8 @@
 """Steps per second of DDPG and SAC, ours and those of the other libraries, side by side on one core.
 
-Each entrant is a process that waits while the others work: A B C A B C. `python -m benchmarks.yardsticks --speed`.
+Each entrant is a process that waits while the others work: A B C A B C. Counted are the seconds of the processor, all
+threads and the system's work for them included: on one idle core they are those of the clock, and they stay nearly the
+same where others use the core, too. `python -m benchmarks.yardsticks --speed`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,12 @@ from benchmarks.yardstick_run import Entrant
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
+# Ours, theirs, and the least ratio of ours to theirs.
+BARS = (
+    ("qompose-ddpg-1", "sbx-ddpg-1", 5.0),
+    ("qompose-ddpg-1", "sb3-ddpg-1", 10.0),
+    ("qompose-sql-1", "sbx-sac-1", 1.0),
+)
 ENTRANTS = tuple(f"{name}-1" for name in ("qompose-sql", "qompose-ddpg", "sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg"))
 
 
@@ -36,11 +44,12 @@ class Server:
         """Until everything is compiled."""
         self._answer()
 
-    def rate(self, steps: int) -> float:
-        """Environment steps, and so updates, per second."""
+    def rates(self, steps: int) -> tuple[float, float]:
+        """Environment steps, and so updates, per second of the processor and of the clock."""
         assert self._process.stdin is not None
         print(steps, file=self._process.stdin, flush=True)
-        return steps / float(self._answer())
+        busy, clock = map(float, self._answer().split())
+        return steps / busy, steps / clock
 
     def close(self) -> None:
         """End the process: it has nothing to finish."""
@@ -55,18 +64,21 @@ class Server:
         return line
 
 
-def alternate(entrants: Sequence[str], env_id: str, python: Path, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Steps per second of each entrant in each round; one after the other on one core, the others wait."""
+def alternate(
+    entrants: Sequence[str], env_id: str, python: Path, rounds: int, steps: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Steps per second of the processor, and of the clock, of each entrant in each round; the others wait meanwhile."""
     servers: list[Server] = []
     try:
         for entrant in entrants:
             servers.append(Server(entrant, env_id, python))
             servers[-1].wait()
-        found = [[server.rate(steps) for server in servers] for _ in range(rounds)]
+        found = np.array([[server.rates(steps) for server in servers] for _ in range(rounds)])
     finally:
         for server in servers:
             server.close()
-    return {entrant: list(rates) for entrant, rates in zip(entrants, zip(*found, strict=True), strict=True)}
+    busy, clock = ({name: found[:, k, which].tolist() for k, name in enumerate(entrants)} for which in (0, 1))
+    return busy, clock
 
 
 def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: bool) -> None:
@@ -74,11 +86,11 @@ def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: 
     versions = check_python(python)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and so all that is started from here
-    rates = alternate(ENTRANTS, env_id, python, rounds, steps)
+    rates, clock = alternate(ENTRANTS, env_id, python, rounds, steps)
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     ratios = compare(rates)
     print_table(
-        f"steps per second on {env_id}, one core, one update per step; median of {rounds} rounds",
+        f"steps per second of the processor on {env_id}, one core, one update per step; median of {rounds} rounds",
         ("entrant", "steps/s", *(f"{Entrant.parse(mine).label}: times" for mine in ratios)),
         [
             (
@@ -89,12 +101,17 @@ def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: 
         ],
     )  # fmt: skip
     if write:
+        bars = {
+            f"{Entrant.parse(mine).label} ≥ {least:g} × {Entrant.parse(other).label}": ratios[mine][other] >= least
+            for mine, other, least in BARS
+        }  # fmt: skip
         result = {
-            "task": env_id, "steps": steps, "rates": rates, "medians": medians, "ratios": ratios,
-            "their_versions": versions,
+            "task": env_id, "steps": steps, "rounds": rounds, "rates": rates, "medians": medians, "ratios": ratios,
+            "clock_medians": {name: float(np.median(values)) for name, values in clock.items()},
+            "bars": bars, "their_versions": versions,
         }  # fmt: skip
         command = f"python -m benchmarks.yardsticks --speed --rounds {rounds} --speed-task {env_id}"
-        write_results("speed_peers", result, command=command, seed=0)
+        write_results("peers", result, command=command, seed=0)
 
 
 def compare(rates: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
