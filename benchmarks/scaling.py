@@ -13,7 +13,6 @@ Writes results/scaling.json and docs/scaling.png.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from qompose.view.console import print_table
 from qompose.view.pictures import COLOURS, INK, make_figure
 
 PICTURE = RESULTS.parent / "docs" / "scaling.png"
-# Sizes on a GPU, and without one. Particles: of each of the three kinds of 8, and of the 16 of the soft value half.
+# Sizes on a GPU, and without one. Particles: those that fit, are fixed, are updated; of the soft value twice as many.
 SIZES = {
     "runs": ((1, 4, 16, 64, 256), (1, 2, 4)),
     "particles": ((4, 8, 16, 32), (8, 16)),
@@ -129,23 +128,28 @@ def name_bound(axis: str, rows: Sequence[dict[str, Any]]) -> str:
     return "everything but matrix products: memory and elementwise operations"
 
 
+def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
+    """The agent, and how many runs side by side."""
+    if axis == "runs":
+        return SQL(), size
+    if axis == "units":
+        return SQL(hidden=(size, size)), runs
+    return SQL(value_particles=2 * size, fit_particles=size, fixed_particles=size, updated_particles=size), runs
+
+
 def measure(seed: int, small: bool, timer: Callable[[Callable[[], Any]], float]) -> dict[str, Any]:
-    peak, base = max(matrix_rates().values()), SQL()
+    peak, known = max(matrix_rates().values()), dict[tuple[SQL, int], dict[str, Any]]()
     axes: dict[str, Any] = {}
-    runs, known = 1 if small else RUNS_OF_TABLE_1, dict[tuple[SQL, int], dict[str, Any]]()
     for axis, sizes in SIZES.items():
         rows = []
         for size in sizes[small]:
             if axis == "environments":
                 row = measure_environments(size, seed, timer)
             else:
-                particles = {f"{kind}_particles": size for kind in ("fit", "fixed", "updated")}
-                agent, count = {
-                    "runs": (base, size), "units": (dataclasses.replace(base, hidden=(size, size)), runs),
-                    "particles": (dataclasses.replace(base, value_particles=2 * size, **particles), runs),
-                }[axis]  # fmt: skip
-                row = known.setdefault((agent, count), {}) or measure_updates(agent, count, seed, timer)
-                known[agent, count] = row
+                agent, count = setting_of(axis, size, 1 if small else RUNS_OF_TABLE_1)
+                if (agent, count) not in known:
+                    known[agent, count] = measure_updates(agent, count, seed, timer)
+                row = known[agent, count]
                 row = {**row, "share_of_matrix_rate": row["gigaflop_per_second"] / peak}
             rows.append({"size": size, **row})
             print(axis, size, f"{throughput(axis, rows[-1]):.4g}", flush=True)

@@ -28,6 +28,27 @@ def test_what_bounds_is_told_by_the_growth_of_the_time_and_the_share_of_the_matr
     assert "elementwise" in scaling.name_bound("runs", rows_of([1, 4], [1.0, 3.9], [0.1, 0.1]))
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_every_size_is_measured_once_and_the_default_is_shared_by_the_axes(small, monkeypatch):
+    asked = []
+
+    def measure_updates(agent, runs, seed, timer):
+        asked.append((agent, runs))
+        return {name: value for name, value in rows_of([runs], [1.0])[0].items() if name != "size"}
+
+    monkeypatch.setattr(scaling, "matrix_rates", lambda: {"any": 2.0})
+    monkeypatch.setattr(scaling, "measure_updates", measure_updates)
+    lanes = {"seconds": 0.1, "steps_per_second": 10.0}
+    monkeypatch.setattr(scaling, "measure_environments", lambda count, seed, timer: lanes)
+    axes = scaling.measure(0, small, lambda call: 1.0)["axes"]
+    assert {axis: tuple(row["size"] for row in found["rows"]) for axis, found in axes.items()} == {
+        axis: sizes[small] for axis, sizes in scaling.SIZES.items()
+    }
+    sizes = sum(len(scaling.SIZES[axis][small]) for axis in ("runs", "particles", "units"))
+    assert len(asked) == len(set(asked)) == sizes - (2 if small else 1)
+    assert axes["runs"]["rows"][-1]["share_of_matrix_rate"] == scaling.SIZES["runs"][small][-1] / 2.0
+
+
 def test_the_picture_and_the_page_take_what_a_run_gives_and_say_that_it_was_small(tmp_path):
     lanes = [{"size": n, "seconds": 0.1, "steps_per_second": 10.0 * n} for n in (8, 64)]
     axes = {
