@@ -101,7 +101,8 @@ def compile_apart(xml: str, files: Mapping[str, bytes]) -> mujoco.MjModel:
             if process.stdout.readline() != b"ready\n":
                 raise QomposeError("no process to compile it in could be started")
             sizes = json.dumps({name: len(part) for name, part in parts.items()})
-            said, _ = process.communicate(sizes.encode() + b"\n" + b"".join(parts.values()), timeout=max(deadline - time.monotonic(), 0.0))
+            given = sizes.encode() + b"\n" + b"".join(parts.values())
+            said, _ = process.communicate(given, timeout=max(deadline - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             raise QomposeError(f"compiling it took longer than {SECONDS:g} s") from None
         finally:
