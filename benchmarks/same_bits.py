@@ -2,9 +2,9 @@
 
     python -m benchmarks.same_bits [--processes 3] [--seed 0] [--agents sql ddpg naf]
 
-Every training is the command line's own, with the networks and batches that it has by default, and compiled anew in
-every process. Compared are all arrays of the checkpoint (networks, optimisers, replay, simulators) and the log of
-transitions. The cost is the processor time of updates with two threads over that with one, on one core, processes of
+Every training is the command line's own, with NPROC=2 and the networks and batches that it has by default, and compiled
+anew in every process. Compared are all arrays of the checkpoint (networks, optimisers, replay, simulators) and the log
+of transitions. The cost is the processor time of updates with two threads over that with one, on one core, processes of
 both kinds in turn. Writes section R3 of results/reliability.json, and stops with status 1 if bits differ.
 """
 
@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmarks.machine import write_section
 from qompose import store
-from qompose.cli import THREADS
 from qompose.log import LOG
 
 FLAGS = {
@@ -31,6 +30,7 @@ FLAGS = {
     "--progress": "none", "--track": "none",
 }  # fmt: skip
 ROUNDS, TURNS = 40, 3
+THREADS = ("NPROC", "2")  # XLA splits sums among its threads, as many as there are cores unless this says how many
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -49,7 +49,8 @@ def train(agent: str, cores: list[int], seed: int) -> str:
         flags = [str(word) for pair in FLAGS.items() for word in pair]
         command = [*on_cores(cores), "-m", "qompose", "train", "--algo", agent, "--seed", str(seed), *flags]
         run = Path(folder) / "run"
-        subprocess.run([*command, "--output-dir", run], env=environment(), check=True, stdout=subprocess.DEVNULL)
+        fixed = environment(**dict([THREADS]))
+        subprocess.run([*command, "--output-dir", run], env=fixed, check=True, stdout=subprocess.DEVNULL)
         return store.sha256_of(run / "last" / "state.safetensors")[:32] + store.sha256_of(run / LOG)[:32]
 
 

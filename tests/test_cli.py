@@ -145,12 +145,3 @@ def test_an_interrupt_is_status_130(doctor, capsys):
 def test_a_fault_of_ours_is_not_hidden(doctor):
     with pytest.raises(ZeroDivisionError):
         doctor(lambda: 1 / 0)
-
-
-@pytest.mark.parametrize(("chosen", "threads"), [(None, "2"), ("5", "5")])
-def test_the_number_of_threads_is_fixed_unless_the_user_fixes_it(monkeypatch, capsys, chosen, threads):
-    monkeypatch.setenv("NPROC", chosen or "1")
-    if chosen is None:
-        monkeypatch.delenv("NPROC")
-    assert main(["list", "--json"]) == 0
-    assert os.environ["NPROC"] == threads

@@ -49,6 +49,7 @@ def test_a_soak_sees_what_grows_after_the_warm_up_and_only_then(megabytes, threa
     columns = [steps, 300.0 + megabytes * steps / 1e5, 9 + 0 * steps, 20 + threads * late, 30 + compilations * late]
     rows = np.stack(columns, axis=-1).astype(float)
     rows[steps < 40_000, 1:] = 0.0
+    rows[steps < 50_000, 1] += 280.0  # given back at once
     found = soak.judge(rows, 40_000)
     assert found["met"] is met and abs(found["megabytes_per_100_000_steps"] - megabytes) < 1e-6
 

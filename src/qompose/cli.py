@@ -7,16 +7,11 @@ import functools
 import io
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from qompose.types import QomposeError
-
-# XLA splits sums among its threads, as many as there are cores unless this variable says how many. A fixed number gives
-# the same bits on any number of cores. No compiler option does: both libraries that XLA multiplies with split.
-THREADS = ("NPROC", "2")
 
 COMMANDS = {
     "train": "train a skill on a task or on any Gymnasium environment with boxes in and out",
@@ -79,7 +74,6 @@ Start with: qompose demo"""
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    os.environ.setdefault(*THREADS)  # before JAX starts
     from qompose import commands
 
     if name == "train":

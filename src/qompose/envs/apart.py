@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ import mujoco
 from qompose import store
 from qompose.types import QomposeError
 
-SECONDS, MEGABYTES = 7, 2000  # that compiling may take: with the start of a process 10 s
-START = 120.0  # s: a machine under load starts Python and MuJoCo in well under this
+# That the other process may take, its start included. What it compiled is compiled here again, which takes no longer.
+SECONDS, MEGABYTES = 5.0, 2000
 LARGEST_SCENE, LARGEST_FILE, LARGEST_SUM = 1 << 20, 64 << 20, 256 << 20  # bytes
 DEEPEST = 64
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(stl|obj|png)", re.ASCII | re.IGNORECASE)
@@ -36,7 +37,7 @@ LEADING = frozenset({"meshdir", "texturedir", "assetdir", "strippath"})
 # Limits first, so that they hold for all that follows. MuJoCo must have nowhere to write, not even MUJOCO_LOG.TXT.
 CHILD = f"""
 import json, resource, sys
-for what, most in (("AS", {MEGABYTES} * 10**6), ("CPU", {SECONDS} + 5), ("CORE", 0), ("FSIZE", 0), ("NOFILE", 64)):
+for what, most in (("AS", {MEGABYTES} * 10**6), ("CPU", 10), ("CORE", 0), ("FSIZE", 0), ("NOFILE", 64)):
     resource.setrlimit(getattr(resource, "RLIMIT_" + what), (most, most))
 import mujoco
 print("ready", flush=True)
@@ -58,7 +59,7 @@ def load_scene(path: str | os.PathLike[str]) -> mujoco.MjModel:
 
     Raises QomposeError, in one line, for what breaks the rules: UTF-8 without DOCTYPE, at most 1 MB and 64 levels; no
     element that reads another model or names a plugin; files by their plain names, .stl, .obj or .png, in the same
-    folder, no links, at most 64 MB each and 256 MB in all. And if it cannot be compiled within 7 s and 2 GB.
+    folder, no links, at most 64 MB each and 256 MB in all. And if it cannot be compiled within 5 s and 2 GB.
     """
     path = Path(path)
     text = bytes(store.read_bytes(path, LARGEST_SCENE))
@@ -80,7 +81,7 @@ def read_files(folder: Path, names: set[str]) -> dict[str, bytes]:
 
 
 def compile_apart(xml: str, files: Mapping[str, bytes]) -> mujoco.MjModel:
-    """Return the model of an MJCF text and its files, once another process has compiled it within 7 s and 2 GB.
+    """Return the model of an MJCF text and its files, once another process has compiled it within 5 s and 2 GB.
 
     Raises QomposeError, in one line, if that did not go well, whatever it was.
     """
@@ -88,18 +89,22 @@ def compile_apart(xml: str, files: Mapping[str, bytes]) -> mujoco.MjModel:
     command = [sys.executable, "-P", "-c", CHILD]
     environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each thread takes address space
+    deadline = time.monotonic() + SECONDS
     with subprocess.Popen(
         command, env=environment, cwd=os.sep,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
-            if not select.select([process.stdout], [], [], START)[0] or process.stdout.readline() != b"ready\n":
+            if not select.select([process.stdout], [], [], SECONDS)[0]:
+                raise subprocess.TimeoutExpired(command, SECONDS)
+            if process.stdout.readline() != b"ready\n":
                 raise QomposeError("no process to compile it in could be started")
             sizes = json.dumps({name: len(part) for name, part in parts.items()})
-            said, _ = process.communicate(sizes.encode() + b"\n" + b"".join(parts.values()), timeout=SECONDS)
+            given = sizes.encode() + b"\n" + b"".join(parts.values())
+            said, _ = process.communicate(given, timeout=max(deadline - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
-            raise QomposeError(f"compiling it took longer than {SECONDS} s") from None
+            raise QomposeError(f"compiling it took longer than {SECONDS:g} s") from None
         finally:
             process.kill()
     if said != b"compiled\n":
