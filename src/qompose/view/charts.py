@@ -12,7 +12,7 @@ from qompose.view.pictures import COLOURS, INK, check_target, make_figure, save_
 
 Figure = tuple[float, float]  # mean, standard deviation
 
-PANELS_ABREAST = 4  # of a comparison
+PANELS_ABREAST = 3  # of a comparison
 
 
 def draw_comparison(
@@ -45,8 +45,9 @@ def draw_comparison(
         _dress(place, title)
         place.set_yticks(height - 0.12, [row[0] for row in rows] if index % columns == 0 else [""] * len(rows))
         place.set_xlabel(label, fontsize=9)
-        least = min(0.0, np.nanmin([row[1][0] for row in rows] + [row[2][0] for row in rows]))
-        place.set_xlim(left=1.2 * least)
+        figures = [row[1 + which][0] for row in rows for which in range(2)]
+        least = min(0.0, np.nanmin(figures))
+        place.set_xlim(left=least - 0.03 * (np.nanmax(figures) - least))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     numbers = {
         title: [[name, *([None if np.isnan(x) else x for x in pair] for pair in pairs)] for name, *pairs in rows]
