@@ -158,6 +158,7 @@ def test_corrections_for_all_weights_hold_at_any(pair):
     whole = np.asarray(learned.values(jnp.asarray(seen), jnp.asarray(actions[:, None])))[..., 0]
     np.testing.assert_allclose(once, whole, rtol=1e-4, atol=1e-5)
     skill = compose(dict(zip(pair, (0.25, 0.75), strict=True)), correct=learned, extract=False)
+    assert skill.provenance["correction"]["steps"] == 4 * QUICK.steps
     total = 0.25 * pair[0].q(observations, actions) + 0.75 * pair[1].q(observations, actions)
     np.testing.assert_allclose(skill.q(observations, actions), total - once[:, 0], atol=1e-4 * np.abs(total).max())
 
@@ -175,6 +176,8 @@ def test_corrections_for_all_weights_refuse_what_they_are_not_of(pair):
             compose(expression, correct=learned, extract=False, **settings)
     with pytest.raises(QomposeError, match="at least two skills"):
         learn_corrections(first)
+    with pytest.raises(QomposeError, match="discount"):
+        learn_corrections(first, replace(second, discount=0.5))
 
 
 # ------------------------------------------------------------------------------------------- against the exact oracle

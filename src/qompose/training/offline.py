@@ -102,6 +102,8 @@ def compose(
     if correct:
         linear_form(expression)
         check_correctable(skills)
+    if isinstance(correct, Corrections):
+        correction = correct.options
     gpis = gpis_of(expression)
     followers: list[Any] = [leaf for node in gpis for leaf in node.leaves]
     for skill in followers:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from qompose.nets import QFunction
 from qompose.skill.algebra import unite_replays
-from qompose.skill.artifact import Skill
+from qompose.skill.artifact import Skill, check_compatible
 from qompose.soft.correct import soft_minimum
 from qompose.training.correct import Correction, Values, check_correctable, rewards_of, solve, survey
 from qompose.types import QomposeError
@@ -28,6 +28,8 @@ class Corrections:
 
     skills: tuple[Skill, ...]
     values: Values
+    options: Correction
+    """As which they were learned."""
 
     def at(self, skills: Sequence[Skill], weights: Sequence[float], temperature: float) -> QFunction:
         """C_w as a network of its own, for α = Σ w_i α_i. Learns nothing.
@@ -80,10 +82,12 @@ def learn_corrections(
     Every transition has weights of its own, drawn evenly from those that sum to one; they are inputs of the network.
     `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does.
     """
-    check_correctable(skills)
     if len(skills) < 2:
         raise QomposeError("corrections are of at least two skills")
-    options, data = options or Correction(), unite_replays(skills)
+    check_compatible(skills)
+    check_correctable(skills)
+    options = options or Correction()
+    options, data = replace(options, steps=LONGER * options.steps), unite_replays(skills)
     rewards = None
     if options.residuals:
         rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
@@ -97,9 +101,8 @@ def learn_corrections(
         seen.residual, temperature,
     )  # fmt: skip
     rows, unit = np.arange(len(data.reward), dtype=np.int32)[None], float(temperature.mean())
-    longer = replace(options, steps=LONGER * options.steps)
-    values = solve(correct_each, (unit,), weighed, rows, unit, longer, on_progress=on_progress)
-    return Corrections(tuple(skills), jax.tree.map(lambda x: x[0], values))
+    values = solve(correct_each, (unit,), weighed, rows, unit, options, on_progress=on_progress)
+    return Corrections(tuple(skills), jax.tree.map(lambda x: x[0], values), options)
 
 
 def correct_each(batch: _Weighed, after: Array, temperature: float) -> Array:
