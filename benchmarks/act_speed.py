@@ -9,7 +9,6 @@ medians over all blocks are given beside them. Writes results/act_speed.json.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 import qompose as qp
 from benchmarks.machine import write_results
+from benchmarks.options import read_options
 from qompose.shipped import load
 from qompose.skill.algebra import samplers_of
 from qompose.skill.artifact import Skill
@@ -63,12 +63,9 @@ def difference_from_jax(skill: Skill, observations: np.ndarray, seed: int) -> fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few repetitions: the machinery, not the figures")
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seed=0, quick=False)  # quick: the machinery, not the figures
     if len(os.sched_getaffinity(0)) > 1:  # BLAS counts them when it is imported, so that it is too late to give some up
-        parser.error(f"this measures one core: {COMMAND}")
+        raise SystemExit(f"this measures one core: {COMMAND}")
     left, bottom = load("push-left"), load("push-bottom")
     assert left.replay is not None
     observations = np.asarray(left.replay.observation)

@@ -12,7 +12,6 @@ status 1 if bits differ. It is written after every training, so that what was do
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import write_section
+from benchmarks.options import read_options
 from qompose import store
 from qompose.log import LOG
 from qompose.run import read_metrics
@@ -207,11 +207,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = read_options(__doc__, arguments, kills=100, seed=0, quick=False)
     kills, trainings = (5, [("MultiGoal", "naf")]) if options.quick else (options.kills, TRAININGS)
     result: dict[str, Any] = {}
     for result in run(kills, trainings, options.seed):

@@ -9,7 +9,6 @@ Writes results/coverage.json after every seed.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from benchmarks import line
 from benchmarks.machine import write_results
+from benchmarks.options import read_options
 from qompose.explanation import STEPS, explain
 from qompose.training.correct import Correction
 
@@ -46,10 +46,7 @@ def summarise(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--count", type=int, default=4000)
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seeds=50, count=4000)
     exact = line.solve_exactly((0.1, 0.05), (0.5, 0.5))
     rows = []
     for seed in range(arguments.seeds):

@@ -13,7 +13,6 @@ states of the log, every seventh byte of the checkpoint; nothing is written.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.options import read_options
 from qompose.log import COUNTS, frame, read_log
 from qompose.run import Run
 
@@ -122,11 +122,7 @@ def attack_checkpoints(seed: int, every: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--states", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = read_options(__doc__, arguments, states=1_000_000, seed=0, quick=False)
     states, every = (20_000, 7) if options.quick else (options.states, 1)
     result = {"log": attack_log(states, options.seed), "checkpoint": attack_checkpoints(options.seed, every)}
     if not options.quick:

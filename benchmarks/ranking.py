@@ -9,7 +9,6 @@ coefficient. Writes results/ranking.json after every pair.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from typing import Any
@@ -19,6 +18,7 @@ from scipy.stats import rankdata
 
 from benchmarks import line
 from benchmarks.machine import write_results
+from benchmarks.options import read_options
 from qompose.explanation import explain
 
 TEMPERATURE = 0.1
@@ -38,8 +38,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    read_options(__doc__)
     skills = {name: line.make_skill(name, TEMPERATURE, seed) for seed, name in enumerate(line.MODES)}
     rows: list[dict[str, Any]] = []
     for names, weights in pairs():

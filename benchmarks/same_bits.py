@@ -1,6 +1,6 @@
 """The same training in several processes, on one core and on two: is every bit the same, and what does that cost?
 
-    python -m benchmarks.same_bits [--processes 3] [--seed 0] [--agents sql ddpg naf]
+    python -m benchmarks.same_bits [--processes 3] [--seed 0]
 
 Every training is the command line's own, with NPROC=2 and the networks and batches that it has by default, and compiled
 anew in every process. Compared are all arrays of the checkpoint (networks, optimisers, replay, simulators) and the log
@@ -10,7 +10,6 @@ both kinds in turn. Writes section R3 of results/reliability.json, and stops wit
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -22,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import write_section
+from benchmarks.options import read_options
 from qompose import store
 from qompose.log import LOG
+from qompose.training.session import ALGORITHMS
 
 FLAGS = {
     "--total-steps": 1040, "--warmup-steps": 1000, "--eval-freq": 0, "--save-freq": 0, "--log-freq": 40,
@@ -90,12 +91,7 @@ def measure_cost(core: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--agents", nargs="+", default=["sql", "ddpg", "naf"])
-    parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = read_options(__doc__, arguments, processes=3, seed=0, time=False)  # with `time` this calls itself
     if options.time:
         print(time_updates())
         return 0
@@ -103,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len(cores) < 2:
         raise SystemExit("needs two cores")
     rows = []
-    for agent in options.agents:
+    for agent in ALGORITHMS:
         digests: dict[str, list[str]] = {"1": [], "2": []}
         for _ in range(options.processes):
             for count, found in digests.items():

@@ -11,7 +11,6 @@ The floor is what exact samples of the same number would show.
 
 from __future__ import annotations
 
-import argparse
 import time
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from jax import Array, lax
 from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, write_results
+from benchmarks.options import read_options
 from benchmarks.targets import TARGETS, Exact, Target, energy_distance, histogram, solve, total_variation
 from qompose.agents.sql import SQL
 from qompose.nets import Sampler
@@ -139,10 +139,7 @@ def draw_picture(samples: list[list[np.ndarray]]) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few updates and samples: the machinery, not the figures")
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seed=0, quick=False)  # quick: the machinery, not the figures
     updates, samples = (200, 2000) if arguments.quick else (UPDATES, SAMPLES)
     rows, pictures = [], []
     for target in TARGETS:

@@ -10,7 +10,6 @@ results/reliability.json, and stops with status 1 if a bar is missed. `--quick`:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import write_section
+from benchmarks.options import read_options
 from qompose.envs.apart import load_scene
 from qompose.tasks import make_task
 from qompose.types import QomposeError
@@ -217,9 +217,7 @@ def run(every: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = read_options(__doc__, arguments, quick=False)
     result = run(7 if options.quick else 1)
     if not options.quick:
         write_section("R6", result, command="python -m benchmarks.scenes")

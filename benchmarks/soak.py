@@ -13,7 +13,6 @@ a bar is missed. `--quick`: 12 000 steps, of which 4000 are warm-up; nothing is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import write_section
+from benchmarks.options import read_options
 from qompose.run import read_metrics
 
 FLAGS = {
@@ -95,11 +95,7 @@ def judge(rows: np.ndarray, warmup: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=173_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = read_options(__doc__, arguments, steps=173_000, seed=0, quick=False)
     steps, warmup = (12_000, 4000) if options.quick else (options.steps, 40_000)
     with tempfile.TemporaryDirectory() as folder:
         result = soak(steps, warmup, options.seed, Path(folder))
