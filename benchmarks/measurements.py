@@ -491,6 +491,27 @@ def corners(result: dict[str, Any]) -> str:
 """
 
 
+def correction(result: dict[str, Any]) -> str:
+    def numbers(found: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(f"{found[name]:.3f}" for name in ("error", "sum", "corrected"))
+
+    rows = [("equal weights", *numbers(result["equal_weights"]))] + [
+        ("all weights at once, at " + ", ".join(f"{weight:g}" for weight in row["weights"]), *numbers(row))
+        for row in result["all_weights"]
+    ]
+    spoilt = result["spoilt_critics"]
+    return f"""## How exact the learned correction is
+
+On a line whose correction is known: root mean square error of C, relative to C and weighted by visits (bar:
+{result["bar"]["error"]}), and regrets of the sum and of the corrected sum, means over the states.
+
+{table(("learned", "error of C", "the sum loses", "corrected"), rows)}
+
+With critics that are spoilt on purpose the sum loses {spoilt["sum"]:.2f}, the blind correction {spoilt["blind"]:.2f},
+the one with Bellman residuals {spoilt["residuals"]:.2f}.
+"""
+
+
 def coverage(result: dict[str, Any]) -> str:
     low, high = result["bar"]["coverage"]
     return f"""## Does the certificate's interval hold the regret?
@@ -545,6 +566,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig6,
         composition,
         corners,
+        correction,
         coverage,
         ranking,
         fine_tune_point,

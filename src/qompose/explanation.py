@@ -23,7 +23,7 @@ from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.correct import correction_target, soft_minimum
-from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey
+from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey, unit_of
 from qompose.training.offline import choose_temperature
 from qompose.types import QomposeError, Transition
 
@@ -177,7 +177,7 @@ def explain(
         raise QomposeError(f"a replay has only {min(lengths)} transitions; it takes {100 * PIECES} to hold some out")
     seen = survey(skills, weights, temperature, data, options)
     rows, held_out = _split(lengths, members)
-    kappa = float(np.mean(np.abs(seen.kappa))) + temperature
+    kappa = unit_of(seen.kappa, temperature)
     # Of C, C*, D* and the regret that is left after a step.
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
     values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import line
+from benchmarks import correction, line
 from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
@@ -185,52 +185,28 @@ def test_corrections_for_all_weights_refuse_what_they_are_not_of(pair):
 
 @pytest.fixture(scope="module")
 def problem():
-    return line.solve_exactly(temperatures=(0.1, 0.05), weights=(0.5, 0.5))
+    return line.solve_exactly(correction.TEMPERATURES, correction.EQUAL)
 
 
 @pytest.mark.slow
 def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_loses(problem):
-    learned = learn_correction(
-        problem.skills, problem.weights, problem.alpha, unite_replays(problem.skills), Correction()
-    )
-    found = line.on_grid(learned)
-    # Weighted by the states that the corrected policy visits from anywhere, and by its actions.
-    visits = problem.visits(problem.total - problem.correction)
-    error = np.sqrt(np.sum(visits * (found - problem.correction) ** 2) / np.sum(visits * problem.correction**2))
-    mean, mended = problem.regret(problem.total).mean(), problem.regret(problem.total - found).mean()
-    print(f"error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
-    assert error < 0.10
-    assert mended < 0.5 * mean and mean > 10.0 * problem.alpha
+    found = correction.correct_equal(problem, Correction())
+    print(found)
+    assert found["error"] < 0.10
+    assert found["corrected"] < 0.5 * found["sum"] and found["sum"] > 10.0 * problem.alpha
 
 
 @pytest.mark.slow
 def test_one_correction_for_all_weights_is_that_of_the_oracle_at_each(problem):
-    learned = learn_corrections(*problem.skills)
-    for weights in ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2), (1.4, 0.6)):
-        exact = line.solve_for(problem.skills, weights)
-        found = line.on_grid(learned.at(exact.skills, weights, exact.alpha))
-        visits = exact.visits(exact.total - exact.correction)
-        error = np.sqrt(np.sum(visits * (found - exact.correction) ** 2) / np.sum(visits * exact.correction**2))
-        mean, mended = exact.regret(exact.total).mean(), exact.regret(exact.total - found).mean()
-        print(f"{weights}: error {error:.4f}, regret of the mean {mean:.3f}, corrected {mended:.3f}")
-        assert error < 0.10 and mended < 0.5 * mean
+    for found in correction.correct_all(problem, Correction()):
+        print(found)
+        assert found["error"] < 0.10 and found["corrected"] < 0.5 * found["sum"]
 
 
 @pytest.mark.slow
 def test_with_bellman_residuals_critics_need_not_be_optimal(problem):
-    data = unite_replays(problem.skills)
-    spoilt = []
-    for skill, sign in zip(problem.skills, (1.0, -1.0), strict=True):
-        arrays = dict(skill.critic.arrays)  # tilted, so that it prefers other actions and places than it should
-        arrays["weight_out"] = arrays["weight_out"] * np.float32(1.0 + 0.2 * sign)
-        spoilt.append(replace(skill, critic=skill.critic._replace(arrays=arrays)))
-    total = sum(w * line.on_grid(skill) for w, skill in zip(problem.weights, spoilt, strict=True))
-    rewards = [line.reward_at(skill.name, data) for skill in spoilt]
-    regrets = {}
-    for name, given in (("blind", None), ("residuals", rewards)):
-        learned = learn_correction(spoilt, problem.weights, problem.alpha, data, Correction(), rewards=given)
-        regrets[name] = problem.regret(total - line.on_grid(learned)).mean()
-    print(f"spoilt critics: regret {problem.regret(total).mean():.3f}, {regrets}")
+    regrets = correction.correct_spoilt(problem, Correction())
+    print(regrets)
     assert regrets["residuals"] < 0.5 * regrets["blind"]
 
 

@@ -301,6 +301,11 @@ def _improve(
     return eqx.tree_at(lambda x: (x.values.level, x.target.level), learner, levels)
 
 
+def unit_of(kappa: np.ndarray, temperature: float) -> float:
+    """mean |κ| + α, for what adds up κ: where skills quarrel by many temperatures, α would leave too far to go."""
+    return float(np.mean(np.abs(kappa))) + temperature
+
+
 def correct(batch: Survey, after: Array, temperature: float) -> Array:
     """The rule of C_w alone: one head."""
     target = correction_target(batch.kappa, after[..., 0], batch.log_weight, batch.discount, temperature)
@@ -337,8 +342,8 @@ def learn_correction(
         rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
-    # C adds up κ over an episode: where skills quarrel by many temperatures, α as a unit would leave too far to go.
-    unit = float(np.mean(np.abs(seen.kappa))) + temperature
-    values = solve(correct, (unit,), seen, rows, temperature, options, on_progress=on_progress)
+    values = solve(
+        correct, (unit_of(seen.kappa, temperature),), seen, rows, temperature, options, on_progress=on_progress
+    )
     values = jax.tree.map(lambda x: x[0], values)
     return QFunction(values.network, offset=values.level[0], scale=values.scale[0])

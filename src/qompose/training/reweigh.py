@@ -15,7 +15,7 @@ from qompose.nets import QFunction
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill, check_compatible
 from qompose.soft.correct import soft_minimum
-from qompose.training.correct import Correction, Values, check_correctable, rewards_of, solve, survey
+from qompose.training.correct import Correction, Values, check_correctable, rewards_of, solve, survey, unit_of
 from qompose.types import QomposeError
 
 # Weights are one more input of the network, and as many steps are shared by all of them.
@@ -100,8 +100,9 @@ def learn_corrections(
         np.concatenate([seen.next_observation, weights], axis=1), seen.kappa, seen.next_actions, seen.log_weight,
         seen.residual, temperature,
     )  # fmt: skip
-    rows, unit = np.arange(len(data.reward), dtype=np.int32)[None], float(temperature.mean())
-    values = solve(correct_each, (unit,), weighed, rows, unit, options, on_progress=on_progress)
+    rows, mean = np.arange(len(data.reward), dtype=np.int32)[None], float(temperature.mean())
+    units = (unit_of(seen.kappa, mean),)
+    values = solve(correct_each, units, weighed, rows, mean, options, on_progress=on_progress)
     return Corrections(tuple(skills), jax.tree.map(lambda x: x[0], values), options)
 
 

@@ -89,8 +89,8 @@ def train(
             config = {"env": env, "options": options, "algo": agent.algorithm}
             config |= {"agent": plain(agent), "training": plain(training), **begins}
             run = Run(output_dir, config, resume=resume, events=track)
-            stack.callback(run.close)
             stack.enter_context(store.hold(run.directory))  # two at work there would spoil each other's files
+            stack.callback(run.close)
         trained = train_online(
             lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
             on_progress=on_progress, on_notice=on_notice,
