@@ -127,8 +127,8 @@ def reproduce(study: Study) -> dict[str, Any]:
                 found = [measure(*problem, alpha) for problem in problems]
                 rows += [
                     {"family": family, "skills": skills, "temperature": alpha, "operator": name,
-                     "loss": _interval([each[name][0] for each in found]),
-                     "success": _interval([each[name][1] for each in found])}
+                     "loss": operators.interval_of([each[name][0] for each in found]),
+                     "success": operators.interval_of([each[name][1] for each in found])}
                     for name in OPERATORS
                 ]  # fmt: skip
     panels = {
@@ -149,11 +149,6 @@ def reproduce(study: Study) -> dict[str, Any]:
     result = {"rows": rows, "problems": study.seeds * PROBLEMS, "learned": learned}
     path = study.write("composition", result, systems)
     return {**result, "pictures": [str(picture), str(other)], "file": str(path)}
-
-
-def _interval(values: list[float]) -> dict[str, float]:
-    """Mean over problems, and half of its 95 % interval."""
-    return {"mean": float(np.mean(values)), "half": float(1.96 * np.std(values, ddof=1) / len(values) ** 0.5)}
 
 
 def print_report(result: dict[str, Any]) -> None:

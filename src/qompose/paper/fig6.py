@@ -34,7 +34,7 @@ POLICIES = {
     "composed 1:3": ("resample", "best"), "extracted": ("best", "sample"), "extracted 1:3": ("best", "sample"),
     "corrected": ("best", "sample"),
 }  # fmt: skip
-# For seven torques at a low temperature; `sample` gains by it, see docs/sawyer.md.
+# For seven torques at a low temperature; the default is too few for `sample`.
 EXTRACTION_STEPS = 10_000
 # In the paper: 10 of 10 collide with stacking alone, none stacks with avoiding alone, composed 10 of 10 do both.
 PAPER = {"stack": (0.0, 1.0), "avoid": (0.0, None), "composed": (1.0, 0.0)}

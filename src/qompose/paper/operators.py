@@ -214,16 +214,17 @@ def summarise(problem: str, name: str, records: Sequence[dict[str, Any]]) -> dic
         return {"problem": problem, "operator": name, **dict.fromkeys(("loss", *FIGURES))}
     best = [record["figures"]["from scratch"]["return"] for record in records]
     floor = [record["uniform"] for record in records]
-    losses = [(b - figures["return"]) / (b - f) for figures, b, f in zip(found, best, floor, strict=True)]
-    others = {figure: interval_of([figures[figure] for figures in found]) for figure in FIGURES}
-    return {"problem": problem, "operator": name, "loss": interval_of(losses), **others}
+    values = {"loss": [(b - figures["return"]) / (b - f) for figures, b, f in zip(found, best, floor, strict=True)]}
+    values |= {figure: [figures[figure] for figures in found] for figure in FIGURES}
+    row = {figure: {**interval_of(each), "seeds": [round(x, 5) for x in each]} for figure, each in values.items()}
+    return {"problem": problem, "operator": name, **row}
 
 
 def interval_of(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, half of the 95 % interval by Student's t (None for one value), and the values."""
+    """Mean, and half of its 95 % interval by Student's t; None for one value."""
     count = len(values)
     half = float(stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / count**0.5) if count > 1 else None
-    return {"mean": float(np.mean(values)), "half": half, "seeds": [round(float(value), 5) for value in values]}
+    return {"mean": float(np.mean(values)), "half": half}
 
 
 if __name__ == "__main__":
