@@ -10,7 +10,6 @@ Writes results/fine_tune_point.json after every seed.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import numpy as np
 
 import qompose as qp
 from benchmarks.machine import write_results
+from benchmarks.options import read_options
 from qompose.paper.operators import POINT_STEPS, POINTS, PROBLEMS, composed_peaks
-from qompose.paper.study import first_step
-from qompose.run import read_metrics
+from qompose.paper.study import curve_of, first_step
 from qompose.view.console import print_table
 
 PROBLEM, EVERY, EPISODES = "modes", 250, 50
@@ -36,8 +35,7 @@ def learn(peaks: Any, seed: int, folder: Path, **settings: Any) -> tuple[qp.Skil
         "Peaks", options={"peaks": peaks}, seed=seed, eval_freq=EVERY, eval_episodes=EPISODES, save_freq=0,
         output_dir=folder, track=False, **(shared | settings),
     )  # fmt: skip
-    lines = [line for line in read_metrics(folder) if "eval/mean_reward" in line]
-    return skill, [[line["step"], line["eval/mean_reward"]] for line in lines]
+    return skill, curve_of(folder, "mean_reward")
 
 
 def measure(seed: int, folder: Path) -> dict[str, Any]:
@@ -66,9 +64,7 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seeds=5)
     rows = []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:

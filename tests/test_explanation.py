@@ -72,7 +72,10 @@ def test_regions_hold_the_mean_divergence_of_their_states(report):
 def test_a_skill_and_its_twin_lose_nothing(first):
     report = explain(first & replace(first, name="twin"), options=QUICK, members=2)
     assert abs(report.divergence) < 1e-4 and report.divergence_error < 1e-4
-    assert report.verdict == "compose" and report.regret.mean < 0.05 * report.spread and report.regret.low >= 0.0
+    assert report.verdict == "compose" and report.regret.low >= 0.0
+    # Of the two networks the one that says more: Student's quantile for one degree of freedom is 6.314.
+    larger = report.regret.mean + (report.regret.high - report.regret.mean) / 6.314
+    assert larger < 0.05 * report.spread
     assert min(report.coverage.values()) > 0.9
 
 
