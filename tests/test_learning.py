@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qompose.learning import anneal, check_hyperparameters, measure_observations, measure_returns
+from qompose.learning import adam, check_hyperparameters, measure_observations, measure_returns
 from qompose.types import QomposeError
 
 
@@ -38,11 +38,22 @@ def test_numbers_out_of_range_are_refused_by_name(change):
 
 
 def test_rates_are_constant_and_then_fall_linearly_to_their_share():
-    rate = anneal(1e-2, 0.1, 1000)
-    assert callable(rate)
-    found = [float(rate(jnp.asarray(count))) for count in (0, 300, 650, 1000, 5000)]
-    np.testing.assert_allclose(found, [1e-2, 1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
-    assert anneal(1e-2, 0.1, None) == anneal(1e-2, 1.0, 1000) == 1e-2
+    def first_step(optimiser, count):  # Adam's is its rate: m/√v is ±1 where all gradients are alike
+        parameters = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(2)}
+        gradient = {name: jnp.full_like(value, 0.5) for name, value in parameters.items()}
+        state = optimiser.init(parameters)
+        for _ in range(count + 1):
+            step, state = optimiser.update(gradient, state)
+        assert {name: value.shape for name, value in step.items()} == {"w": (2, 3), "b": (2,)}
+        return -float(step["w"][1, 2])
+
+    falling = adam(1e-2, 0.1, 10)
+    np.testing.assert_allclose(
+        [first_step(falling, count) for count in (0, 3, 7, 10, 14)],
+        [1e-2, 1e-2, 1e-2 - 9e-3 * 4 / 7, 1e-3, 1e-3], rtol=1e-4,
+    )  # fmt: skip
+    assert first_step(adam(1e-2, 0.1, None), 20) == pytest.approx(1e-2, rel=1e-4)
+    assert first_step(adam(1e-2, 1.0, 10), 20) == pytest.approx(1e-2, rel=1e-4)
 
 
 def test_observations_are_measured_and_constant_ones_keep_their_unit():

@@ -35,12 +35,16 @@ def check_hyperparameters(agent: Any, **ranges: tuple[int | float, int | float])
         raise QomposeError(f"hidden is {agent.hidden}; give 1 to 8 layers of 1 to 4096 units")
 
 
-def anneal(rate: float, final_rate: float, planned_updates: int | None) -> float | optax.Schedule:
-    """Constant at first, then linearly down: late noise of the optimiser is what unlearns rare states."""
-    if planned_updates is None or final_rate == 1.0:
-        return rate
-    begin = int(ANNEAL_AFTER * planned_updates)
-    return optax.linear_schedule(rate, final_rate * rate, max(planned_updates - begin, 1), begin)
+def adam(rate: float, final_rate: float, planned_updates: int | None) -> Any:  # optax's types know no modules
+    """Adam at a rate constant at first, then linearly down: late noise of the optimiser is what unlearns rare states.
+
+    Its moments are one vector each, whatever the parameters are: few large operations instead of many small ones.
+    """
+    schedule: float | optax.Schedule = rate
+    if planned_updates is not None and final_rate != 1.0:
+        begin = int(ANNEAL_AFTER * planned_updates)
+        schedule = optax.linear_schedule(rate, final_rate * rate, max(planned_updates - begin, 1), begin)
+    return optax.flatten(optax.adam(schedule))
 
 
 def measure_observations(

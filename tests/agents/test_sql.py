@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from qompose.agents.sql import SQL
+from qompose.learning import adam
 from qompose.soft.stein import stein_direction
 from tests.agents import probes
 from tests.agents.probes import bowl, fresh, learn, make_transitions, make_two_steps, step, values
@@ -218,7 +219,7 @@ def improve_with_the_known_fault(agent, critic, sampler, optimiser, observations
         updated = jnp.tanh(jax.vmap(sampler)(observations, noise[:, 16:]))
         return -jnp.mean(jnp.sum(lax.stop_gradient(stein_direction(fixed, updated, gradient)) * updated, axis=(-2, -1)))
 
-    step, optimiser = optax.adam(1e-3).update(jax.grad(surrogate)(sampler), optimiser)
+    step, optimiser = adam(1e-3, 1.0, None).update(jax.grad(surrogate)(sampler), optimiser)
     return optax.apply_updates(sampler, step), optimiser, {}
 
 

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from qompose.learning import RATE, anneal, check_hyperparameters, measure_observations, measure_returns
+from qompose.learning import RATE, adam, check_hyperparameters, measure_observations, measure_returns
 from qompose.nets import Actor, QFunction, init_perceptron, set_observation_scale
 from qompose.types import Transition
 
@@ -78,11 +78,11 @@ class DDPG:
 
     @property
     def _critic_optimiser(self) -> Any:  # optax's types know no modules
-        return optax.adam(anneal(self.learning_rate, self.final_rate, self.planned_updates))
+        return adam(self.learning_rate, self.final_rate, self.planned_updates)
 
     @property
     def _actor_optimiser(self) -> Any:
-        return optax.adam(anneal(self.actor_learning_rate, self.final_rate, self.planned_updates))
+        return adam(self.actor_learning_rate, self.final_rate, self.planned_updates)
 
     def init_policy(
         self, observation_size: int, action_size: int, *, key: PRNGKeyArray

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from qompose.learning import anneal, check_hyperparameters, measure_observations, measure_returns
+from qompose.learning import adam, check_hyperparameters, measure_observations, measure_returns
 from qompose.nets import QuadraticQ, init_quadratic, set_observation_scale
 from qompose.types import Transition
 
@@ -65,7 +65,7 @@ class NAF:
 
     @property
     def _critic_optimiser(self) -> Any:  # optax's types know no modules
-        return optax.adam(anneal(self.learning_rate, self.final_rate, self.planned_updates))
+        return adam(self.learning_rate, self.final_rate, self.planned_updates)
 
     def calibrate(self, state: NAFState, data: Transition) -> NAFState:
         """Fix the network's input and output scales from first data: once, before the first update.

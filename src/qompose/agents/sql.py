@@ -24,7 +24,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from qompose.learning import RATE, anneal, check_hyperparameters, measure_observations
+from qompose.learning import RATE, adam, check_hyperparameters, measure_observations
 from qompose.nets import AnyQ, QFunction, Sampler, init_perceptron, set_observation_scale
 from qompose.soft.squash import log_jacobian
 from qompose.soft.stein import stein_direction
@@ -112,11 +112,11 @@ class SQL:
 
     @property
     def _critic_optimiser(self) -> Any:  # optax's types know no modules
-        return optax.adam(anneal(self.learning_rate, self.final_rate, self.planned_updates))
+        return adam(self.learning_rate, self.final_rate, self.planned_updates)
 
     @property
     def _sampler_optimiser(self) -> Any:
-        return optax.adam(anneal(self.sampler_learning_rate, self.final_rate, self.planned_updates))
+        return adam(self.sampler_learning_rate, self.final_rate, self.planned_updates)
 
     def init_policy(
         self, observation_size: int, action_size: int, *, key: PRNGKeyArray

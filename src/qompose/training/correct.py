@@ -20,7 +20,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from qompose.learning import anneal, check_hyperparameters, measure_observations
+from qompose.learning import adam, check_hyperparameters, measure_observations
 from qompose.nets import Perceptron, QFunction, init_perceptron
 from qompose.skill.act import propose
 from qompose.skill.algebra import critic_of, samplers_of
@@ -204,7 +204,7 @@ class Values(eqx.Module):
 
 
 def _adam(options: Correction) -> Any:  # optax's types know no modules
-    return optax.adam(anneal(options.learning_rate, options.final_rate, options.steps))
+    return adam(options.learning_rate, options.final_rate, options.steps)
 
 
 class Learner(eqx.Module):
