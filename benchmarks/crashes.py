@@ -114,11 +114,16 @@ def attack_checkpoints(seed: int, every: int) -> dict[str, Any]:
                     path.write_bytes(damaged)
                     found = run.load()
                     states += 1
-                    wanted = {} if found is None else arrays[found[0]]
-                    if found is None or not all(np.array_equal(found[1][name], wanted[name]) for name in wanted):
+                    if found is None or not _is_as_written(*found, arrays):
                         bad.append([path.name, at])
             path.write_bytes(whole)
     return {"states": states, "bad": bad}
+
+
+def _is_as_written(step: int, found: Any, facts: Any, arrays: dict[int, dict[str, np.ndarray]]) -> bool:
+    wanted = arrays.get(step, {})
+    same = found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    return same and facts == {"log": [step, 7]}
 
 
 def main(arguments: list[str] | None = None) -> int:

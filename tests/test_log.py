@@ -49,7 +49,8 @@ def test_a_torn_end_is_cut_off_and_the_log_goes_on(tmp_path_factory, cut, garbag
     path = tmp_path_factory.mktemp("log") / "log"
     write(path, range(1, 6))
     whole = path.read_bytes()
-    path.write_bytes(whole[: cut % len(whole)] + garbage)
+    head = load_log(path).places[0].length
+    path.write_bytes(whole[: head + cut % (len(whole) - head)] + garbage)
     kept = len(load_log(path).records)
     log = Log(path, SIZES)
     list(log.remaining(SIZES))
@@ -59,6 +60,22 @@ def test_a_torn_end_is_cut_off_and_the_log_goes_on(tmp_path_factory, cut, garbag
     found = load_log(path)
     assert found.torn == 0 and len(found.records) == kept + 1
     assert all(map(same, found.records, map(record, numbers)))
+
+
+def test_a_log_begins_anew_only_where_nothing_was_written_behind_its_first_record(tmp_path):
+    path = tmp_path / "log"
+    write(path, range(1, 6))
+    whole, head = path.read_bytes(), load_log(path).places[0].length
+    for torn in (b"", whole[: head - 1], bytes(head), b"x" * 9):
+        path.write_bytes(torn)
+        write(path, range(1, 6))
+        assert path.read_bytes() == whole
+    for at in (0, 20, head - 1):
+        damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        path.write_bytes(damaged)
+        with pytest.raises(QomposeError, match=r"^log: is damaged from its first record on; start a new run"):
+            Log(path, SIZES)
+        assert path.read_bytes() == damaged
 
 
 def test_equal_records_written_again_leave_the_file_as_it_is_at_every_moment(tmp_path):

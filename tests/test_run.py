@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from qompose import store
-from qompose.run import Run, command_line, describe_system, name_leaves, read_metrics, restore_leaves
+from qompose.run import (
+    Run,
+    checksum_of,
+    command_line,
+    describe_system,
+    name_leaves,
+    open_run,
+    read_metrics,
+    restore_leaves,
+)  # fmt: skip
 from qompose.types import QomposeError
 
 CONFIG = {"env": "PushLeft", "agent": {"temperature": 0.1, "hidden": (16, 16)}}
@@ -200,9 +209,15 @@ def flip(name, at):
 def edit(**fields):
     def damage(folder):
         manifest = json.loads((folder / "state.json").read_text())
-        (folder / "state.json").write_text(json.dumps({**manifest, **fields}))
+        write_words(folder, {**manifest, **fields})
 
     return damage
+
+
+def write_words(folder, manifest):
+    """With the checksum that belongs to them, so that what else is checked comes to its turn."""
+    del manifest["checksum"]
+    (folder / "state.json").write_text(json.dumps({**manifest, "checksum": checksum_of(manifest)}))
 
 
 DAMAGES = {
@@ -216,6 +231,11 @@ DAMAGES = {
     "arrays are a list": edit(arrays=[]),
     "arrays of no known type": edit(arrays={"x": ["object", [1]]}),
     "facts are a number": edit(facts=3),
+    "of another step": edit(step=300),
+    "a bit of the words flipped": flip("state.json", 0.1),
+    "a fact changed": lambda folder: (folder / "state.json").write_text(
+        (folder / "state.json").read_text().replace("-1.5", "-1.7")
+    ),
 }
 
 
@@ -292,8 +312,47 @@ def test_a_checkpoint_with_a_damaged_dtype_gives_way_to_the_one_before_it(run, d
     manifest = json.loads(path.read_text())
     for entry in manifest["arrays"].values():
         entry[0] = dtype
-    path.write_text(json.dumps(manifest))
+    write_words(path.parent, manifest)
+    told = []
+    assert run.load(told.append)[0] == 100
+    assert told == [f"{run.directory}: checkpoint 200 cannot be read"]
+
+
+def test_a_run_that_went_back_keeps_what_it_writes_and_not_what_cannot_be_read(run):
+    for step in (100, 200):
+        run.save(step, arrays_at(step), FACTS)
+    folder = run.directory / "checkpoints"
+    shutil.copytree(folder / "000000200", folder / "000000300")  # killed before it removed the oldest
+    for step in (200, 300):
+        flip("state.safetensors", 0.5)(folder / f"{step:09d}")
+    (folder / ".000000400.qompose-new").mkdir()  # killed while it wrote
     assert run.load()[0] == 100
+    run.save(150, arrays_at(150), FACTS)
+    assert sorted(os.listdir(folder)) == ["000000100", "000000150"] and run.load()[0] == 150
+
+
+def test_a_second_process_is_refused_before_it_writes_anything(tmp_path):
+    with open_run(tmp_path / "run", CONFIG):
+        before = tree(tmp_path)
+        for config, resume in ((CONFIG, True), ({**CONFIG, "env": "PushRight"}, False)):
+            with (
+                pytest.raises(QomposeError, match=r"another process is at work|exists already"),
+                open_run(tmp_path / "run", config, resume=resume),
+            ):
+                pass
+        assert tree(tmp_path) == before
+    (tmp_path / "begun").mkdir()
+    with store.hold(tmp_path / "begun"):  # the other has not written its configuration yet
+        with pytest.raises(QomposeError, match="another process is at work"), open_run(tmp_path / "begun", CONFIG):
+            pass
+        assert os.listdir(tmp_path / "begun") == [store.LOCK]
+    with open_run(tmp_path / "begun", CONFIG):
+        pass
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    with pytest.raises(QomposeError, match="holds no run"), open_run(tmp_path / "other", CONFIG):
+        pass
+    assert os.listdir(tmp_path / "other") == ["thesis.tex"]
 
 
 def test_figures_after_the_checkpoint_are_dropped_on_resuming(run):

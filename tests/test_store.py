@@ -271,6 +271,19 @@ def test_links_pipes_and_folders_are_not_read(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_lock_that_is_no_file_is_refused_and_what_it_points_at_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    lock = tmp_path / store.LOCK
+    for make in (lambda: lock.symlink_to("thesis.tex"), lambda: os.mkfifo(lock), lock.mkdir):
+        make()
+        with pytest.raises(QomposeError, match=r"\.lock .*; remove it$"), store.hold(tmp_path):
+            pass
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    with store.hold(tmp_path):
+        pass
+
+
 def test_refusals_leave_no_descriptor_open(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "x").write_bytes(bytes(4))

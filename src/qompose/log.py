@@ -113,6 +113,10 @@ def load_log(path: str | Path) -> Reading:
         return read_log(data)
 
 
+def _head(sizes: Sizes) -> bytes:
+    return json.dumps({"version": VERSION, **sizes._asdict()}).encode()
+
+
 def _read_sizes(body: bytes) -> Sizes:
     head = store.parse_json(body[: store.LARGEST_JSON])
     names = {"version", *Sizes._fields}
@@ -155,6 +159,9 @@ class Log:
                 raise QomposeError("is not what the checkpoint has seen: it is damaged or was changed")
             if found.sizes not in (None, sizes):
                 raise QomposeError(f"is of {found.sizes}, not {sizes}; start a new run")
+            # The first record is on the disk before there is another: behind a torn one nothing was ever written.
+            if found.sizes is None and len(data) > len(frame(_head(sizes), 0)[0]):
+                raise QomposeError("is damaged from its first record on; start a new run in another directory")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
             self._begin(found, data, sizes, place)
@@ -166,12 +173,12 @@ class Log:
         if found.sizes is None:
             self.place = Place(0, 0)
             self._cut()
-            self._write(json.dumps({"version": VERSION, **sizes._asdict()}).encode())
+            self._write(_head(sizes))
         else:
             self.place = place or found.places[0]
             end = found.places[-1].length
             os.ftruncate(self._file, end)
-            self._ahead = data.data[self.place.length : end]
+            self._ahead = memoryview(bytes(data.data[self.place.length : end]))  # and let go of the rest
         self.sync()
         store.sync(self.path.parent)
 

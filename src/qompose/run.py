@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,7 @@ BITS_DEPEND_ON = ("python", "platform", "processor", "threads", "device")  # and
 CHECKPOINTS_KEPT = 2
 DTYPES = {dtype.str: dtype for dtype in store.DTYPES.values()}
 # All that a start may leave if it is killed before config.json, written last, says that the run has begun.
-UNBEGUN = {"command.txt", "system.json", ".system.json.new", ".config.json.new"}
+UNBEGUN = {store.LOCK, "command.txt", "system.json", ".system.json.new", ".config.json.new"}
 LONGEST_COMMAND = 4096  # what a skill can hold
 
 
@@ -112,19 +113,11 @@ class Run:
         """
         self.directory = Path(directory)
         config = json.loads(json.dumps(config))
-        path = self.directory / "config.json"
-        if resume and path.exists():
-            _check_same(store.read_json(path), config, self.directory)
-        elif self.directory.exists() and not (self.directory.is_dir() and set(os.listdir(self.directory)) <= UNBEGUN):
-            advice = "give --resume to continue it, or another directory"
-            if not path.exists():
-                advice = "it holds no run; give another directory"
-            raise QomposeError(f"{self.directory} exists already; {advice}")
-        else:
+        if not _has_begun(self.directory, config, resume):
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / "command.txt").write_text(command_line() + "\n", encoding="utf-8")
             store.write_json(self.directory / "system.json", describe_system())
-            store.write_json(path, config)
+            store.write_json(self.directory / "config.json", config)
         self._events = events
         self._writer: Any = None
 
@@ -170,25 +163,36 @@ class Run:
             store.write_arrays(target / "state.safetensors", dict(arrays))
             shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
             digest = store.sha256_of(target / "state.safetensors")
-            store.write_json(target / "state.json", {"step": step, "facts": facts, "arrays": shapes, "sha256": digest})
+            manifest = {"step": step, "facts": facts, "arrays": shapes, "sha256": digest}
+            store.write_json(target / "state.json", {**manifest, "checksum": checksum_of(manifest)})
 
         store.publish(folder / f"{step:09d}", write, overwrite=True)
         link = self.directory / "last.new"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("checkpoints") / f"{step:09d}")
         os.replace(link, self.directory / "last")
-        for old in self._steps()[:-CHECKPOINTS_KEPT]:
+        # Later ones could not be read, or this run would have gone on from them.
+        steps = self._steps()
+        kept = [old for old in steps if old <= step][-CHECKPOINTS_KEPT:]
+        for old in set(steps) - set(kept):
             _remove_checkpoint(folder / f"{old:09d}")
+        for stage in folder.glob(".*.qompose-new"):  # of a process that was killed while it wrote
+            _remove_checkpoint(stage)
 
-    def load(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+    def load(
+        self, on_notice: Callable[[str], None] = lambda text: None
+    ) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
         """The latest checkpoint that can be read whole: (step, arrays, facts), or None if none was ever written.
 
-        Raises QomposeError if there are checkpoints, but none that can be read: starting afresh would overwrite them.
+        `on_notice` is told of later ones that cannot be read. Raises QomposeError if there are checkpoints, but none
+        that can be read: starting afresh would overwrite them.
         """
         for step in reversed(self._steps()):
             folder = self.directory / "checkpoints" / f"{step:09d}"
             try:
                 manifest = store.read_json(folder / "state.json")
+                if manifest.pop("checksum") != checksum_of(manifest) or manifest["step"] != step:
+                    raise ValueError
                 facts = dict(manifest["facts"])
                 # Looked up: NumPy evaluates what stands in the name of a dtype.
                 expected = {name: (DTYPES[dtype], tuple(shape)) for name, (dtype, shape) in manifest["arrays"].items()}
@@ -196,6 +200,7 @@ class Run:
                     folder / "state.safetensors", expected, sha256=manifest["sha256"], finite=False
                 )
             except (QomposeError, OSError, AttributeError, KeyError, TypeError, ValueError):
+                on_notice(f"{self.directory}: checkpoint {step} cannot be read")
                 continue
             return step, arrays, facts
         if self._steps():
@@ -216,13 +221,46 @@ class Run:
         os.replace(temporary, self.directory / "metrics.jsonl")
 
 
+@contextlib.contextmanager
+def open_run(
+    directory: str | Path, config: Mapping[str, Any], *, resume: bool = False, events: bool = True
+) -> Iterator[Run]:
+    """A `Run` that no other process works on meanwhile; closed at the end.
+
+    Raises QomposeError for what `Run` refuses, and if another process is at work there; nothing is changed then.
+    """
+    directory, config = Path(directory), json.loads(json.dumps(config))
+    _has_begun(directory, config, resume)  # refuses before a lock is put there
+    directory.mkdir(parents=True, exist_ok=True)
+    with store.hold(directory):
+        run = Run(directory, config, resume=resume, events=events)
+        try:
+            yield run
+        finally:
+            run.close()
+
+
+def _has_begun(directory: Path, config: Mapping[str, Any], resume: bool) -> bool:
+    """Whether there is a run to continue, or none; raises QomposeError if neither may be."""
+    path = directory / "config.json"
+    if resume and path.exists():
+        _check_same(store.read_json(path), config, directory)
+        return True
+    if directory.exists() and not (directory.is_dir() and set(os.listdir(directory)) <= UNBEGUN):
+        advice = "give --resume to continue it, or another directory"
+        if not path.exists():
+            advice = "it holds no run; give another directory"
+        raise QomposeError(f"{directory} exists already; {advice}")
+    return False
+
+
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a line that a crash cut short is left out."""
     path = Path(directory) / "metrics.jsonl"
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in store.read_bytes(path).tobytes().decode(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             line = json.loads(text)
             if isinstance(line, dict) and isinstance(line.get("step"), int):
@@ -275,6 +313,11 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     parts = (_flatten(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items())
     return {name: item for part in parts for name, item in part.items()}
+
+
+def checksum_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a checkpoint's words say: a bit changed in them is found, as it is in the numbers."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode()).hexdigest()
 
 
 def _remove_checkpoint(folder: Path) -> None:

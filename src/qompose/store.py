@@ -412,7 +412,14 @@ def hold(directory: Path, whose: Path | None = None) -> Iterator[int]:
     The system releases it when this process dies, and all to whom it gave the descriptor. Raises QomposeError, which
     names `whose` place it is, if another process holds it.
     """
-    with open(directory / LOCK, "wb") as lock:
+    path = directory / LOCK
+    try:
+        descriptor = os.open(path, READ_ONLY | os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise QomposeError(f"{path} cannot be opened ({_reason(error)}); remove it") from None
+    with open(descriptor, "wb") as lock:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise QomposeError(f"{path} is not a regular file; remove it")
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

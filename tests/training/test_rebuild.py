@@ -1,8 +1,10 @@
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from qompose import store
 from qompose.log import LOG, load_log
 from qompose.training.rebuild import replay_log, verify_log
 from qompose.training.session import train
@@ -59,6 +61,30 @@ def test_damage_is_found_and_named(run):
             verify_log(run)
     (run / LOG).write_bytes(whole + b"torn")
     assert verify_log(run)["torn_bytes"] == 4
+
+
+def test_a_log_that_was_given_up_is_not_called_whole(run, tiny_agent, tiny_training):
+    data = bytearray((run / LOG).read_bytes())
+    data[2000] ^= 1
+    (run / LOG).write_bytes(data)
+    told, longer = [], replace(tiny_training, total_steps=600 + tiny_training.num_envs)
+    config = store.read_json(run / "config.json")
+    config["training"]["total_steps"] = longer.total_steps
+    store.write_json(run / "config.json", config)
+    agent = replace(tiny_agent, planned_updates=config["agent"]["planned_updates"])
+    train(config["env"], agent=agent, training=longer, options=config["options"], output_dir=run, resume=True,
+          track=False, on_notice=told.append)  # fmt: skip
+    assert "goes on from its checkpoint, without a log" in told[0]
+    with pytest.raises(QomposeError, match=r"was given up as damaged: checkpoint 60. was written without it"):
+        verify_log(run)
+
+
+def test_an_agent_of_another_version_is_refused_in_one_line(run):
+    config = store.read_json(run / "config.json")
+    store.write_json(run / "config.json", {**config, "agent": {**config["agent"], "charm": 1}})
+    assert verify_log(run)["steps"] == 600
+    with pytest.raises(QomposeError, match="its agent is not one of this version of qompose"):
+        replay_log(run)
 
 
 def test_a_run_without_a_log_and_one_that_began_with_a_skill_are_refused(run, refused):

@@ -205,7 +205,7 @@ def _begin_or_continue(loop: Loop, run: Run, resume: bool, on_notice: Callable[[
     A simulator whose state is in the checkpoint gives the same transitions again, which the log compares. Those of any
     other environment are not to be had again: they are taken from the log.
     """
-    found = run.load() if resume else None
+    found = run.load(on_notice) if resume else None
     restored = loop.restore(*found[1:]) if found is not None else loop.env.get_state() is not None
     place = None if found is None else found[2].get("log")
     if found is None or place is not None:  # else the run began without a log

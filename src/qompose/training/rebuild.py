@@ -43,8 +43,12 @@ def replay_log(
             raise QomposeError(f"{directory} began with the {name} of a skill, which its log does not hold")
     sizes, training = reading.sizes, Training(**config["training"])
     assert sizes is not None  # _open has looked
-    settings: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in config["agent"].items()}
-    learner, compared = Learner(ALGORITHMS[config["algo"]](**settings), training, sizes), None
+    try:
+        settings: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in config["agent"].items()}
+        agent = ALGORITHMS[config["algo"]](**settings)
+    except (KeyError, TypeError, AttributeError):
+        raise QomposeError(f"{directory}: config.json: its agent is not one of this version of qompose") from None
+    learner, compared = Learner(agent, training, sizes), None
     for record in reading.records:
         learner.take(record)
         if found is not None and record.step == found[0]:
@@ -71,6 +75,8 @@ def _open(directory: Path) -> tuple[dict[str, Any], Reading, Checkpoint | None, 
         raise QomposeError(f"{directory} has no log of transitions: it was begun by an older qompose")
     with store.naming(str(directory)):
         config = store.read_json(directory / "config.json")
+        # Before the log: one that is being written holds all that a checkpoint speaks of.
+        found = Run(directory, config, resume=True, events=False).load()
         reading = load_log(directory / LOG)
         try:
             training, known = Training(**config["training"]), config["algo"] in ALGORITHMS
@@ -82,9 +88,10 @@ def _open(directory: Path) -> tuple[dict[str, Any], Reading, Checkpoint | None, 
             raise QomposeError(f"{LOG}: not even its first record is whole")
         if reading.sizes.lanes != training.num_envs:
             raise QomposeError(f"{LOG}: is of {reading.sizes.lanes} lanes, but the run of {training.num_envs}")
-    found = Run(directory, config, resume=True, events=False).load()
     with store.naming(f"{directory}: {LOG}"):
-        if found is not None and "log" in found[2] and Place(*found[2]["log"]) not in reading.places:
+        if found is not None and "log" not in found[2]:
+            raise QomposeError(f"was given up as damaged: checkpoint {found[0]} was written without it")
+        if found is not None and Place(*found[2]["log"]) not in reading.places:
             raise QomposeError(
                 f"is damaged at byte {reading.places[-1].length}; checkpoint {found[0]} has seen {found[2]['log'][0]}"
             )

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qompose import store
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.watchdog import PATIENCE
-from qompose.run import Run, plain
+from qompose.run import open_run, plain
 from qompose.skill.artifact import Skill
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
@@ -88,9 +87,7 @@ def train(
         if output_dir is not None:
             config = {"env": env, "options": options, "algo": agent.algorithm}
             config |= {"agent": plain(agent), "training": plain(training), **begins}
-            run = Run(output_dir, config, resume=resume, events=track)
-            stack.enter_context(store.hold(run.directory))  # two at work there would spoil each other's files
-            stack.callback(run.close)
+            run = stack.enter_context(open_run(output_dir, config, resume=resume, events=track))
         trained = train_online(
             lanes, agent, training, start=begin, evaluation_env=evaluation, run=run, resume=resume,
             on_progress=on_progress, on_notice=on_notice,
