@@ -17,6 +17,7 @@ import argparse
 import copy
 import hashlib
 import json
+import os
 import random
 import re
 import resource
@@ -154,14 +155,21 @@ def act(skill: Skill) -> None:
         assert np.all(np.abs(action) <= 1.0), action
 
 
+def is_within(path: Any, folder: Path) -> bool:
+    """Whether what is opened is a file of the folder, or a descriptor that was opened before."""
+    return isinstance(path, int) or os.path.abspath(os.fsdecode(path)).startswith(f"{folder}{os.sep}")
+
+
 def attack(count: int, seed: int, work: Path, originals: list[dict[str, bytes]]) -> dict[str, Any]:
     """Load so many mutants in this process, watched: what came of it."""
     rng, events, watching = random.Random(seed), [], [False]
     work.mkdir()
 
     def watch(event: str, args: Any) -> None:
-        writes = event == "open" and (args[2] or 0) & 3
-        if watching[0] and (writes or (WATCHED.match(event) and event not in LISTS)):
+        if not watching[0]:
+            return
+        opens = event == "open" and ((args[2] or 0) & 3 or not is_within(args[0], work))
+        if opens or (WATCHED.match(event) and event not in LISTS):
             events.append([event, repr(args)])
 
     def put(files: dict[str, bytes]) -> None:
@@ -219,6 +227,7 @@ KINDS = [
     ("sql", SUM, {"kind": "candidates", "of": [SAMPLER, SAMPLER]}),
     ("sql", NESTED, SAMPLER),
     ("sql", {"kind": "corrected", "of": [SUM, CRITIC]}, SAMPLER),
+    ("sql", {"kind": "gpi", "of": [CRITIC, CRITIC]}, SAMPLER),
     ("ddpg", CRITIC, ACTOR),
     ("naf", {"kind": "sum", "weights": [0.5, 0.5], "of": [QUADRATIC, QUADRATIC]}, None),
 ]

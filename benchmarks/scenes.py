@@ -141,6 +141,11 @@ PLACES: dict[str, Callable[[Path], Any]] = {
 HARMLESS = {
     "two geoms": mjcf(BALL * 2), "a mesh beside it": mjcf(rest='<asset><mesh file="mesh.stl"/></asset>'),
 }  # fmt: skip
+# What may give a model: odd, but nothing that is read from elsewhere, and small.
+ODD = {
+    "replicate with a negative count", "a time step of zero", "a name of a megabyte",
+    "an OBJ with a face of 100 000 corners", "an OBJ without faces", "an OBJ that reads a library",
+}  # fmt: skip
 # A PNG's head alone, which says 40 000 x 40 000.
 HEAD = struct.pack(">4sIIBBBBB", b"IHDR", 40_000, 40_000, 8, 6, 0, 0, 0)
 HUGE_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + HEAD + struct.pack(">I", zlib.crc32(HEAD))
@@ -175,8 +180,10 @@ def attack(name: str, read: Callable[[Path], Any]) -> dict[str, Any]:
     """What became of one case."""
     begin, refusal = time.monotonic(), None
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "mesh.stl").write_bytes(stl(FACES))  # a good one, where none may be read
+        (inside := Path(folder) / "scene").mkdir()
         try:
-            read(Path(folder))
+            read(inside)
         except QomposeError as error:
             refusal = str(error)
     seconds = time.monotonic() - begin
@@ -190,6 +197,8 @@ def judge(row: dict[str, Any]) -> str | None:
         return "not one printable line"
     if row["name"] in HARMLESS and row["refusal"] is not None:
         return "harmless, but refused"
+    if row["name"] not in HARMLESS.keys() | ODD and row["refusal"] is None:
+        return "gave a model"
     if row["seconds"] > MOST_SECONDS:
         return "too slow"
     return "too large" if row["megabytes_until_now"] > MOST_MEGABYTES else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import scenes, soak
+from benchmarks import fuzz, scenes, soak
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,5 +57,19 @@ def test_a_soak_sees_what_grows_after_the_warm_up_and_only_then(megabytes, threa
 def test_a_scene_that_is_slow_or_large_or_says_two_lines_is_bad():
     fine = {"name": "x", "refusal": "no", "seconds": 1.0, "megabytes_until_now": 100.0}
     assert scenes.judge(fine) is None
-    for change in ({"seconds": 11.0}, {"megabytes_until_now": 2100.0}, {"refusal": "a\nb"}, {"name": "two geoms"}):
+    for change in (
+        {"seconds": 11.0},
+        {"megabytes_until_now": 2100.0},
+        {"refusal": "a\nb"},
+        {"name": "two geoms"},
+        {"refusal": None},
+    ):
         assert scenes.judge(fine | change)
+    assert scenes.judge(fine | {"name": "a time step of zero", "refusal": None}) is None
+    assert scenes.cases().keys() > scenes.ODD
+
+
+def test_the_fuzzer_sees_a_file_that_is_opened_elsewhere(tmp_path):
+    work = tmp_path / "w"
+    assert fuzz.is_within(f"{work}/manifest.json", work) and fuzz.is_within(3, work)
+    assert not any(fuzz.is_within(path, work) for path in ("/etc/passwd", f"{work}/../x", f"{work}2/x", b"/etc/hosts"))

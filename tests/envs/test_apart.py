@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from benchmarks import scenes
 from qompose.envs import apart
-from qompose.envs.apart import compile_apart, load_scene, parse_scene
+from qompose.envs.apart import compile_apart, load_scene, parse_scene, read_files
 from qompose.types import QomposeError
 
 
@@ -73,6 +74,20 @@ except MemoryError:
 def test_what_breaks_the_rules_never_comes_to_mujoco(text, message):
     with pytest.raises(QomposeError, match=f"^{message}"):
         parse_scene(text)
+
+
+@pytest.mark.parametrize("name", ["/mesh.stl", "../mesh.stl", "inside/../../mesh.stl", "link.stl", "pipe.stl", ".."])
+def test_only_regular_files_beside_a_scene_are_read(tmp_path, name):
+    mesh = scenes.stl(scenes.FACES)
+    (tmp_path / "mesh.stl").write_bytes(mesh)
+    (folder := tmp_path / "scene").mkdir()
+    (folder / "inside").mkdir()
+    (folder / "link.stl").symlink_to(tmp_path / "mesh.stl")
+    os.mkfifo(folder / "pipe.stl")
+    (folder / "good.stl").write_bytes(mesh)
+    assert read_files(folder, {"good.stl"}) == {"good.stl": mesh}
+    with pytest.raises(QomposeError, match=r"give the plain name|is a link|is not a regular file"):
+        read_files(folder, {"good.stl", f"{tmp_path}{name}" if name.startswith("/") else name})
 
 
 def test_every_hostile_scene_has_a_case_of_its_own():

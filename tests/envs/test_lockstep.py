@@ -1,3 +1,5 @@
+import asyncio
+
 import gymnasium
 import numpy as np
 import pytest
@@ -104,6 +106,18 @@ def replace_observation(value):
     return lambda observation, reward: (value, reward)
 
 
+def throw(error):
+    def fail(observation, reward):
+        raise error
+
+    return fail
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("not a word")
+
+
 FAULTS = {
     "NaN in an observation": (replace_observation(np.float32([1, np.nan, 0])), "lane 1, step 4: the .*observation"),
     "infinite observation": (replace_observation(np.float32([1, np.inf, 0])), "lane 1, step 4: the .*observation"),
@@ -118,6 +132,8 @@ FAULTS = {
         "step 4: (step failed with .*Error|final observation of type)",
     ),
     "exception": (lambda observation, reward: {}["missing"], "step 4: step failed with KeyError: 'missing'"),
+    "cancelled": (throw(asyncio.CancelledError("gone")), "step 4: step failed with CancelledError: gone"),
+    "exception that cannot say what": (throw(Mute()), "step 4: step failed with Mute: which cannot say what it is"),
 }
 
 
@@ -147,6 +163,30 @@ def test_vector_environment_with_the_wrong_shapes_is_refused():
     lanes.env.step = lambda actions: (step(actions)[0], np.zeros(3), *step(actions)[2:])
     with pytest.raises(QomposeError, match=r"reward of shape \(3,\), not \(2,\)"):
         lanes.step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda step: step[:4], lambda step: None, lambda step: (*step[:4], None),
+        lambda step: ([[0.0], [0.0, 1.0]], *step[1:]),
+        lambda step: (*step[:2], "no", *step[3:]), lambda step: (*step[:2], *[np.ones(2, bool)] * 2, {"final_obs": 3}),
+    ],
+    ids=["four parts", "nothing", "no info", "ragged", "a word", "a number as final observations"],
+)  # fmt: skip
+def test_a_vector_environment_that_answers_nonsense_is_one_line(broken):
+    lanes = counting()
+    lanes.reset(seed=0)
+    step = lanes.env.step
+    lanes.env.step = lambda actions: broken(step(actions))
+    with pytest.raises(QomposeError, match=r"^Counting-v0, (lane 0, )?step 1: ") as caught:
+        lanes.step(np.zeros((2, 2)))
+    assert "\n" not in str(caught.value)
+    lanes.env.reset = lambda **options: None
+    with pytest.raises(QomposeError, match=r"^Counting-v0, step 1: reset failed with TypeError"):
+        lanes.reset()
+    lanes.env.unwrapped.get_state = lambda: 1 / 0  # of its own, which nobody knows what to do with
+    assert lanes.get_state() is None
 
 
 def test_same_step_environment_without_final_observation_is_refused():

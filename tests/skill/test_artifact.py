@@ -90,6 +90,19 @@ def test_a_skill_comes_back_bit_for_bit(make_skill, tmp_path, kinds):
         assert np.array_equal(skill.act(OBSERVATION, mode, rng), found.act(OBSERVATION, mode, again))
 
 
+def test_the_deepest_critic_comes_back_and_what_could_not_replaces_nothing(make_skill, tmp_path, monkeypatch):
+    deepest = CRITIC
+    for _ in range(6):
+        deepest = {"kind": "sum", "weights": [1.0], "of": [deepest]}
+    target = make_skill(critic=deepest).save(tmp_path / "s")
+    assert load(target).critic.spec == deepest
+    with monkeypatch.context() as patch:
+        patch.setattr(artifact, "check_manifest", lambda manifest: store.parse_json(b"[" * 20))
+        with pytest.raises(QomposeError, match="is not JSON"):
+            make_skill().save(target, overwrite=True)
+    assert load(target).critic.spec == deepest
+
+
 @pytest.mark.parametrize("replay", [True, False])
 def test_skills_of_ddpg_and_naf_come_back_bit_for_bit(make_ddpg, make_naf, tmp_path, replay):
     for index, skill in enumerate((make_ddpg(), make_naf(), make_naf(critic=QUADRATICS))):

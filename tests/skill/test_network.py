@@ -315,7 +315,7 @@ def nested(depth):
         ({"kind": "sum", "weights": [1e300], "of": [CRITIC]}, r"critic\.weights"),
         ({"kind": "sum", "weights": [1.0], "of": [SAMPLER]}, r"critic\.of\[0\]\.kind"),
         ({"kind": "candidates", "of": [SAMPLER]}, r"critic\.kind"),
-        (nested(9), "deeper than 8"),
+        (nested(8), "deeper than 7"),
         (
             {
                 "kind": "sum",
@@ -442,7 +442,7 @@ def test_a_preference_in_many_states_is_that_in_each(random_network, monkeypatch
 
 
 def test_the_deepest_tree_is_allowed():
-    check_spec(nested(8), "critic", "sql")
+    check_spec(nested(7), "critic", "sql")
 
 
 def test_the_arrays_of_a_sum_are_named_by_path():

@@ -49,7 +49,9 @@ def build_vector_env(
                 # The checker would print what is checked here anyway, and slows down every step.
                 options = {"disable_env_checker": True, **options}
                 env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
-    except (Exception, SystemExit) as error:  # whatever a foreign environment does wrong, the user gets one line
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a foreign environment does wrong, the user gets one line
         raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
     check_spaces(env_id, env)
     return env
@@ -73,7 +75,11 @@ def check_spaces(env_id: str, env: VectorEnv) -> tuple[Box, Box]:
 
 def one_line(error: BaseException) -> str:
     """Return what an exception says, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a class of its own may fail here, too
+        text = "which cannot say what it is"
+    return f"{type(error).__name__}: {text}"
 
 
 def _vector_box(env_id: str, kind: str, space: gymnasium.Space) -> Box:
@@ -90,7 +96,9 @@ def _find(env_id: str, patience: float) -> EnvSpec:
         try:
             with within(patience):
                 importlib.import_module(module)
-        except (Exception, SystemExit) as error:  # a mistake in somebody's file may be of any kind
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a mistake in somebody's file may be of any kind
             raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
     try:
         return gymnasium.spec(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,9 +88,10 @@ class Lockstep:
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Start new episodes in all lanes; return the observations (N, obs)."""
-        observations, _ = self._call("reset", seed=seed)
-        self._resetting[:], self._returns[:], self._lengths[:] = False, 0.0, 0
-        self._current = self._observations(observations, np.ones(self.num_envs, bool))
+        with self._guard("reset"):
+            observations, _ = self.env.reset(seed=seed)
+            self._resetting[:], self._returns[:], self._lengths[:] = False, 0.0, 0
+            self._current = self._observations(observations, np.ones(self.num_envs, bool))
         return self._current.copy()
 
     def step(self, actions: Any) -> Step:
@@ -100,7 +102,11 @@ class Lockstep:
         """
         actions = self._check_actions(actions)
         self._steps += 1
-        observed, rewards, terminated, truncated, info = self._call("step", self._rescale(actions))
+        with self._guard("step"):  # what it gives may be of any kind, so reading it is guarded, too
+            return self._step(actions)
+
+    def _step(self, actions: np.ndarray) -> Step:
+        observed, rewards, terminated, truncated, info = self.env.step(self._rescale(actions))
         latest = self._observations(observed, np.ones(self.num_envs, bool))
         rewards = self._vector(rewards, "reward")
         terminated, truncated = (self._vector(flag, "end of episode") != 0 for flag in (terminated, truncated))
@@ -130,12 +136,12 @@ class Lockstep:
 
     def get_state(self) -> dict[str, np.ndarray] | None:
         """Return everything that the next steps depend on; None if the environment cannot tell."""
-        getter = getattr(self.env.unwrapped, "get_state", None)
-        if getter is None:
+        if not isinstance(self.env.unwrapped, TaskVectorEnv):
             return None
         own = {"current": self._current, "resetting": self._resetting, "returns": self._returns}
         own |= {"lengths": self._lengths, "steps": np.array(self._steps, np.int64)}
-        return {f"env.{name}": value for name, value in getter().items()} | {k: v.copy() for k, v in own.items()}
+        inner = self.env.unwrapped.get_state()
+        return {f"env.{name}": value for name, value in inner.items()} | {k: v.copy() for k, v in own.items()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> np.ndarray:
         """Continue from a state of `get_state`; return the current observations (N, obs)."""
@@ -148,17 +154,19 @@ class Lockstep:
 
     def close(self) -> None:
         """Free what the environment holds."""
-        self._call("close")
+        with self._guard("close"):
+            self.env.close()
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    @contextlib.contextmanager
+    def _guard(self, method: str) -> Iterator[None]:
         # The tasks of the package answer in microseconds, and arming the alarm costs a few.
         limit = within(self.patience) if self.task is None else contextlib.nullcontext()
         try:
             with limit:
-                return getattr(self.env, method)(*args, **kwargs)
-        except QomposeError:
+                yield
+        except (QomposeError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # whatever a foreign environment does wrong, the user gets one line
+        except BaseException as error:  # whatever a foreign environment does wrong, the user gets one line
             raise QomposeError(f"{self._where()}: {method} failed with {one_line(error)}") from error
 
     def _check_actions(self, actions: Any) -> np.ndarray:
@@ -199,7 +207,7 @@ class Lockstep:
             return latest, latest, info
         if self._mode is AutoresetMode.SAME_STEP:
             return latest, self._final(latest, info, done), info.get("final_info", {})
-        again, _ = self._call("reset", options={"reset_mask": done.copy()})
+        again, _ = self.env.reset(options={"reset_mask": done.copy()})
         return np.where(done[:, None], self._observations(again, done), latest), latest, info
 
     def _final(self, latest: np.ndarray, info: dict[str, Any], done: np.ndarray) -> np.ndarray:

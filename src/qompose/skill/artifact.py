@@ -289,6 +289,7 @@ class Skill(Expression):
         store.write_json(folder / MANIFEST, manifest)
         if (folder / MANIFEST).stat().st_size > store.LARGEST_JSON:
             raise QomposeError(f"{MANIFEST}: is larger than {store.LARGEST_JSON} bytes; shorten the provenance")
+        check_manifest(store.read_json(folder / MANIFEST))  # what could not be loaded again takes no skill's place
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], *, replay: bool = True) -> Skill:

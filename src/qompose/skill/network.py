@@ -30,7 +30,7 @@ from qompose.types import QomposeError
 NORM_EPSILON = 1e-5
 MOST_LAYERS = 8
 MOST_UNITS = 4096
-DEEPEST = 8
+DEEPEST = 7  # a level takes two of the manifest's
 MOST_CANDIDATES = 4096
 # Rows of one forward pass among the candidates of a `prefer`: a long list of states must not fill the memory.
 ROWS = 16384
