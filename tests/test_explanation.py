@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qompose.explanation import Interval, _cover, _interval, _judge, _split, explain
+from qompose.explanation import Interval, _cover, _interval, _judge, _number, _split, explain
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network, expected_arrays
 from qompose.training.correct import Correction
@@ -97,8 +97,9 @@ def test_where_there_is_no_certificate_the_reason_is_given(first):
         with pytest.raises(QomposeError, match=message) as caught:
             explain(expression, options=QUICK)
         assert "\n" not in str(caught.value)
-    with pytest.raises(QomposeError, match="members is 1"):
-        explain(first & replace(first, name="b"), members=1)
+    for members in (1, 10):  # the replays are cut into ten pieces, one of which is held out
+        with pytest.raises(QomposeError, match=f"members is {members}; give 2, .*, to 9"):
+            explain(first & replace(first, name="b"), members=members)
 
 
 def test_no_member_sees_what_is_held_out_and_none_sees_what_another_does():
@@ -110,12 +111,34 @@ def test_no_member_sees_what_is_held_out_and_none_sees_what_another_does():
 
 @pytest.mark.parametrize(
     ("coverage", "high", "doubt", "verdict"),
-    [(0.05, 0.0, 0.0, "train"), (0.9, 0.5, 9.0, "compose"), (0.9, 5.0, 0.1, "compose with correction"),
-     (0.9, 5.0, 0.9, "train")],
+    [((0.05, 0.05), 0.0, 0.0, "train"), ((0.05, 1.0), 0.5, 9.0, "compose"), ((0.9, 1.0), 0.5, 9.0, "compose"),
+     ((0.9, 1.0), 5.0, 0.1, "compose with correction"), ((0.9, 1.0), 5.0, 0.9, "train")],
 )  # fmt: skip
 def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
     figures = {"regret": Interval(high, high, high), "spread": 10.0, "doubt": doubt}
-    assert _judge(figures, {"a on b": coverage, "b on a": 1.0})[0] == verdict
+    places = dict(zip(("a on b", "b on a"), coverage, strict=True))
+    found, reason = _judge(figures, places, 0.5)
+    assert found == verdict and "residuals" not in reason
+    assert ("a has been where only 5%" in reason) == (coverage[0] < 0.1)
+    if max(coverage) > 0.1:
+        assert "Bellman residuals could add up to 7, which a correction with" in _judge(figures, places, 7.0)[1]
+
+
+def test_runs_of_one_name_are_told_apart(first):
+    assert _number(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
+    report = explain(first & make_skill("first", 1), options=replace(QUICK, steps=1), members=2)
+    assert set(report.coverage) == {"first on first#2", "first#2 on first"} and len(report.residual) == 2
+
+
+def test_what_is_avoided_may_have_a_temperature_and_shows_in_the_picture(first, tmp_path):
+    report = explain(first & ~(0.5 * make_skill("second", 1)), options=replace(QUICK, steps=1), members=2)
+    assert report.temperature == 0.25 and not report.bounds_hold and "Q[first] - 0.5 Q[second] at" in str(report)
+    assert report.kappa.max() < 0.0
+    drawn = draw_divergence(tmp_path / "map.png", report, bins=3)
+    assert max(cell for row in drawn["divergence_in_temperatures"] for cell in row if cell is not None) < 0.0
+    assert drawn["shown"][0] < 0.0 == drawn["shown"][1]
+    loose = explain(first & make_skill("second", 1), temperature=0.2, options=replace(QUICK, steps=1), members=2)
+    assert not loose.bounds_hold  # Σ w_i α_i > α
 
 
 def test_an_interval_is_that_of_the_jackknife():
@@ -123,11 +146,13 @@ def test_an_interval_is_that_of_the_jackknife():
     found = _interval(np.array([[0.5, 1.5], [2.0, 2.0], [3.0, 3.0]]))
     assert found.mean == 2.0 and found.high - found.mean == pytest.approx(2.920 * (4 / 3) ** 0.5, rel=1e-3)
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    below = _interval(np.array([[-0.2], [-0.1]]), least=0.0)
+    assert below.low <= below.mean <= below.high and below.low == 0.0
 
 
 def test_coverage_is_of_one_skill_by_the_other():
     narrow, wide = make_skill("narrow", 0), make_skill("wide", 1)
     narrow = replace(narrow, replay=narrow.replay._replace(observation=0.1 * narrow.replay.observation))
     data = Transition(*(np.concatenate(parts) for parts in zip(narrow.replay, wide.replay, strict=True)))
-    found = _cover([narrow, wide], data, [1000, 1000])
+    found = _cover(["narrow", "wide"], data, [1000, 1000])
     assert found["narrow on wide"] < 0.2 < 0.8 < found["wide on narrow"]

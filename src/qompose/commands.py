@@ -21,7 +21,7 @@ from qompose.envs.watchdog import PATIENCE
 from qompose.evaluation import evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import Expression, from_weights, gpi, title_of
+from qompose.skill.expression import Expression, from_weights, gpi, spell_sum, title_of
 from qompose.skill.notation import read_expression
 from qompose.store import parse_json
 from qompose.training.correct import Correction
@@ -163,11 +163,13 @@ def compose(
     """
     from qompose.training import offline
 
-    expression = _express(skills, weights, operator)
+    expression = _express(skills, weights, operator, least=2 if temperature is None else 1)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
+    if correct_residuals and not correct:
+        raise QomposeError("--correct-residuals says how to correct; give --correct, too")
     with bars() as shown:
         skill = offline.compose(
             expression, name=name, extract=extract, correct=correct, temperature=temperature, options=extraction,
@@ -183,8 +185,7 @@ def compose(
     if json:
         return answer
     composition = skill.composition or {}
-    terms = zip(composition["weights"] or (), composition["names"], strict=False)
-    parts = " + ".join(f"{weight:.3g} Q[{part}]" for weight, part in terms).replace("+ -", "- ") or repr(expression)
+    parts = spell_sum(composition["weights"], composition["names"]) if composition["weights"] else repr(expression)
     heat = "" if skill.temperature is None else f", temperature {skill.temperature:.3g}"
     taken = " - C" if correct else ""
     print(f"{skill.name}: {parts}{taken}{heat}, saved in {directory}")
@@ -194,6 +195,7 @@ def compose(
 def explain(
     skills: Paths,
     weights: tuple[float, ...] = (),
+    temperature: float | None = None,
     steps: int = 8_000,
     members: int = 3,
     seed: int = 0,
@@ -206,6 +208,8 @@ def explain(
         skills: Directories of skills or runs, or names of shipped skills; or one weighted sum of them in quotes, as
             "stack & ~(0.5 * obstacle)".
         weights: One weight for each skill, used as given; equal shares unless given.
+        temperature: Temperature of the composed policy, in reward units; the one that follows from the skills unless
+            given.
         steps: Gradient steps of the bounds and the certificate.
         members: Networks that learn them from different parts of the replays.
         seed: Seed of everything random.
@@ -218,7 +222,7 @@ def explain(
     expression = _express(skills, weights, "and")
     with bars() as shown:
         report = explanation.explain(
-            expression, members=members, options=Correction(steps=steps, seed=seed),
+            expression, temperature=temperature, members=members, options=Correction(steps=steps, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if output is not None:
@@ -487,23 +491,23 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     return None
 
 
-def _express(skills: tuple[str, ...], weights: tuple[float, ...], operator: str) -> Expression:
+def _express(skills: tuple[str, ...], weights: tuple[float, ...], operator: str, least: int = 2) -> Expression:
     """What the positional arguments of `compose` mean: one expression, or skills under one operator."""
     if len(skills) == 1 and set(skills[0]) & set("&|~*("):
         if weights or operator != "and":
             raise QomposeError("weights and operators stand in the expression itself; leave the flags out")
         return read_expression(skills[0], load)
-    weighted = _weigh(skills, weights)
+    weighted = _weigh(skills, weights, least)
     if operator == "or":
         terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
         return functools.reduce(lambda one, other: one | other, terms)
     return gpi(weighted) if operator == "gpi" else from_weights(weighted)
 
 
-def _weigh(skills: tuple[str, ...], weights: tuple[float, ...]) -> dict[Skill, float]:
+def _weigh(skills: tuple[str, ...], weights: tuple[float, ...], least: int) -> dict[Skill, float]:
     """The skills at those paths with the weights of the flags, or equal shares."""
-    if len(skills) < 2:
-        raise QomposeError("give at least two skills to compose")
+    if len(skills) < least:
+        raise QomposeError("give at least two skills to compose, or one and the temperature that it is to have")
     if weights and len(weights) != len(skills):
         raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
     loaded = [load(path) for path in skills]

@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 
 from qompose.skill.algebra import critic_of, linear_form, unite_replays
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import Expression, from_weights
+from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.correct import correction_target, soft_minimum
 from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey, unit_of
@@ -40,7 +40,7 @@ LITTLE_COVERAGE = 0.1
 # Largest disagreement of members on C, relative to what C differs by between actions, at which C is trusted.
 LARGEST_DOUBT = 0.5
 # Coordinates of an observation that make a map, if its names have them.
-MAPS = (("puck_x", "puck_y"), ("x", "y"))
+MAPS = (("puck_x", "puck_y"), ("brick_x", "brick_y"), ("x", "y"))
 REFERENCE, PROBES = 4000, 500
 
 
@@ -108,13 +108,12 @@ class Explanation:
     def __str__(self) -> str:
         """The report for people."""
         alpha = self.temperature
-        terms = " + ".join(f"{w:.3g} Q[{n}]" for w, n in zip(self.weights, self.names, strict=True))
 
         def line(name: str, interval: Interval) -> str:
             return f"{name:<34}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
 
         lines = [
-            f"{terms} at temperature {alpha:.3g}: the skills fit together",
+            f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: the skills fit together",
             "",
             f"divergence per step, in temperatures {self.divergence / alpha:10.3g}   "
             f"(standard error of one state {self.divergence_error / alpha:.2g})",
@@ -151,6 +150,7 @@ class Explanation:
 def explain(
     expression: Expression | Mapping[Skill, float],
     *,
+    temperature: float | None = None,
     options: Correction | None = None,
     members: int = MEMBERS,
     on_progress: Callable[[int, int], None] | None = None,
@@ -160,16 +160,17 @@ def explain(
     C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
     different parts of the replays, and reported on states that none of them has seen: their mean and a 90 % interval.
     It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead.
+    `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
     skills, weights = linear_form(expression)
     check_correctable(skills)
-    if members < 2:
-        raise QomposeError(f"members is {members}; it takes at least 2 to see whether they agree")
+    if not 2 <= members < PIECES:
+        raise QomposeError(f"members is {members}; give 2, to see whether they agree, to {PIECES - 1}")
     options = options or Correction(steps=STEPS)
-    temperature = choose_temperature(expression, "sql", None)
+    temperature = choose_temperature(expression, "sql", temperature)
     assert temperature is not None
     lengths = [0 if skill.replay is None else len(skill.replay.reward) for skill in skills]
     data = unite_replays(skills)
@@ -182,17 +183,20 @@ def explain(
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
     values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)
     figures = _measure(values, jax.tree.map(lambda x: x[held_out], seen), weights, temperature)
-    coverage = _cover(skills, data, lengths)
-    verdict, reason = _judge(figures, coverage)
+    names = _number([skill.name for skill in skills])
+    coverage = _cover(names, data, lengths)
+    alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
+    own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
+    verdict, reason = _judge(figures, coverage, own_errors)
     axes, columns = _choose_axes(skills[0])
     return Explanation(
-        names=[skill.name for skill in skills],
+        names=names,
         weights=list(weights),
         temperature=temperature,
         discount=skills[0].discount,
-        bounds_hold=all(weight > 0.0 for weight in weights),  # α is Σ w_i α_i
+        bounds_hold=min(weights) > 0.0 and float(np.dot(weights, alphas)) <= temperature * (1.0 + 1e-9),
         coverage=coverage,
-        residual=_residuals(skills, data, seen, lengths),
+        residual={name: rms / alpha for name, rms, alpha in zip(names, residuals, alphas, strict=True)},
         axes=axes,
         positions=data.next_observation[:, columns],
         held_out=held_out,
@@ -276,22 +280,27 @@ def _interval(x: np.ndarray, least: float = -np.inf) -> Interval:
     each = x.mean(axis=1)
     degrees = len(each) - 1
     reach = stdtrit(degrees, 0.5 + LEVEL / 2.0) * degrees * np.std(each, ddof=1) / (degrees + 1.0) ** 0.5
-    return Interval(float(each.mean()), float(max(each.mean() - reach, least)), float(each.mean() + reach))
+    return Interval(*(float(max(value, least)) for value in (each.mean(), each.mean() - reach, each.mean() + reach)))
 
 
-def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths: Sequence[int]) -> dict[str, float]:
-    """RMS of r + γ' V_i(s') − Q_i(s,a) on the skill's own replay, which alone knows its reward; in temperatures."""
-    result, begin = {}, 0
+def _number(names: Sequence[str]) -> list[str]:
+    """Names that differ: runs of one task have the same by default. `left`, `left#2`"""
+    return [name if name not in names[:k] else f"{name}#{names[:k].count(name) + 1}" for k, name in enumerate(names)]
+
+
+def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths: Sequence[int]) -> list[float]:
+    """RMS of r + γ' V_i(s') − Q_i(s,a) on each skill's own replay, which alone knows its reward."""
+    result, begin = [], 0
     for index, (skill, length) in enumerate(zip(skills, lengths, strict=True)):
         own = slice(begin, begin + length)
         q = np.asarray(jax.jit(critic_of(skill).__call__)(data.observation[own], data.action[own]))
         delta = data.reward[own] + seen.discount[own] * seen.values[own, index] - q
-        result[skill.name] = float(np.sqrt(np.mean(delta**2)) / (skill.temperature or 1.0))
+        result.append(float(np.sqrt(np.mean(delta**2))))
         begin += length
     return result
 
 
-def _cover(skills: Sequence[Skill], data: Transition, lengths: Sequence[int]) -> dict[str, float]:
+def _cover(names: Sequence[str], data: Transition, lengths: Sequence[int]) -> dict[str, float]:
     """`a on b` -> share of b's states as near to a's as a's own later states are, by the nearest neighbour."""
     scale = np.maximum(data.observation.std(axis=0), 1e-3)
     rng = np.random.default_rng(0)
@@ -305,14 +314,14 @@ def _cover(skills: Sequence[Skill], data: Transition, lengths: Sequence[int]) ->
         return np.sqrt(np.maximum(square.min(axis=1), 0.0))
 
     result = {}
-    for mine, states in zip(skills, replays, strict=True):
+    for mine, states in zip(names, replays, strict=True):
         at = len(states) * (PIECES - 1) // PIECES
         known = some(states[:at], REFERENCE)
         near = np.quantile(nearest(some(states[at:], PROBES), known), 0.95)
-        for theirs, others in zip(skills, replays, strict=True):
-            if theirs is not mine:
+        for theirs, others in zip(names, replays, strict=True):
+            if theirs != mine:
                 share = np.mean(nearest(some(others, PROBES), known) <= near)
-                result[f"{mine.name} on {theirs.name}"] = float(share)
+                result[f"{mine} on {theirs}"] = float(share)
     return result
 
 
@@ -326,24 +335,33 @@ def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
     return (names[0], names[last]), [0, last]
 
 
-def _judge(figures: Mapping[str, Any], coverage: Mapping[str, float]) -> tuple[str, str]:
-    """The verdict and its reason, by the rules of thumb above."""
+def _judge(figures: Mapping[str, Any], coverage: Mapping[str, float], own_errors: float) -> tuple[str, str]:
+    """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to."""
     regret, spread = figures["regret"], figures["spread"]
-    if coverage and min(coverage.values()) < LITTLE_COVERAGE:
-        pair = min(coverage, key=lambda name: coverage[name])
+    caveats = []
+    for pair, share in coverage.items():
         mine, _, theirs = pair.partition(" on ")
-        return "train", (
-            f"{mine} has been where only {coverage[pair]:.0%} of the states of {theirs} are, so its values are guesses "
-            "elsewhere: train from scratch, or the skills for longer at a higher temperature"
+        if share >= LITTLE_COVERAGE:
+            continue
+        if coverage[f"{theirs} on {mine}"] < LITTLE_COVERAGE:
+            return "train", (
+                f"{mine} has been where only {share:.0%} of the states of {theirs} are, and the other way round, so "
+                "what each says of the other's is a guess: train from scratch, or the skills for longer at a higher "
+                "temperature, or with each other's experience"
+            )
+        caveats.append(
+            f"{mine} has been where only {share:.0%} of the states of {theirs} are: what it says elsewhere is a guess"
         )
-    if regret.high <= SMALL_REGRET * spread:
-        return "compose", f"the sum loses {regret.mean:.3g}, little beside {spread:.3g} between states"
+    little = SMALL_REGRET * spread
+    if own_errors > little:
+        caveats.append(
+            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g}, which "
+            "a correction with residuals takes off"
+        )
+    but = "".join(f". But {caveat}" for caveat in caveats)
+    if regret.high <= little:
+        return "compose", f"the sum loses {regret.mean:.3g}, little beside {spread:.3g} between states{but}"
+    much = f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks"
     if figures["doubt"] <= LARGEST_DOUBT:
-        return "compose with correction", (
-            f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks agree on what "
-            "to take off"
-        )
-    return "train", (
-        f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks do not agree on "
-        "what to take off"
-    )
+        return "compose with correction", f"{much} agree on what to take off{but}"
+    return "train", f"{much} do not agree on what to take off{but}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from qompose.paper import operators
 from qompose.paper.study import Study
+from qompose.skill.expression import PRICE, WIDTH
 from qompose.soft import finite
 from qompose.soft.compose import combine_values, mix_values, prefer_values
 from qompose.view.charts import draw_curves
@@ -27,8 +28,6 @@ TEMPERATURES = (0.03, 0.1, 0.3, 1.0, 3.0)
 FAMILIES = ("lines", "modes", "opposite", "random")
 SKILLS = (2, 3)
 SLACK = 0.5
-# Of `prefer` as `skill.expression` derives them from the slack.
-WIDTH, STRENGTH = 0.25 * SLACK, 10.0 * 0.25 * SLACK
 GOOD = 0.9  # a state is a success if its best composed reward is this share of the way from the least to the highest
 OPERATORS = ("mean", "half-corrected", "corrected", "or", "gpi", "prefer", "constituents", "from scratch")
 
@@ -86,7 +85,9 @@ def measure(reward: np.ndarray, kernel: np.ndarray, alpha: float) -> dict[str, t
     best = finite.optimal_q(composed, kernel, alpha)
     preferred = q[-1]
     for high in q[-2::-1]:
-        preferred = prefer_values(high, high.max(axis=-1, keepdims=True), preferred, SLACK, WIDTH, STRENGTH)
+        preferred = prefer_values(
+            high, high.max(axis=-1, keepdims=True), preferred, SLACK, WIDTH * SLACK, PRICE * WIDTH * SLACK
+        )
     energies = {
         "mean": total, "half-corrected": total - 0.5 * gap, "corrected": total - gap,
         "or": mix_values(list(q), list(weights), alpha),

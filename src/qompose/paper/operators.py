@@ -1,4 +1,4 @@
-"""The learned part of the benchmark of composition: eight operators on a point among peaks, and on the pusher.
+"""The learned part of the benchmark of composition: nine operators on a point among peaks, and on the pusher.
 
 Every skill and every reference is trained; an operator acts on its composed Q directly, so that no extraction blurs the
 comparison. `python -m qompose.paper.operators FOLDER PROBLEM SEED` is the process that measures one problem.
@@ -11,6 +11,7 @@ import json
 import operator
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "opposite": ("west", "east"),
 }
 FIGURES = ("return", "success", "distance")
-OPERATORS = ("mean", "half-corrected", "corrected", "or", "gpi", "prefer", "constituents", "from scratch")
+OPERATORS = (
+    "mean", "half-corrected", "corrected", "corrected, residuals", "or", "gpi", "prefer", "constituents",
+    "from scratch",
+)  # fmt: skip
 SLACK = 0.5
 
 
@@ -108,16 +112,18 @@ def measure(study: Study, problem: str, seed: int) -> dict[str, Any]:
         [load(training_job(study, name, seed).file.parent) for name in names] for names in (_parts(problem), (problem,))
     )
     task, options = (problem, {}) if problem in CORNERS else ("Peaks", {"peaks": composed_peaks(problem)[0]})
-    correction = Correction(seed=seed)
-    mean = compose(functools.reduce(operator.and_, parts), name="mean", extract=False)
-    corrected = compose(
-        functools.reduce(operator.and_, parts), name="corrected", extract=False, correct=True, correction=correction
+    correction, total = Correction(seed=seed), functools.reduce(operator.and_, parts)
+    mean = compose(total, name="mean", extract=False)
+    corrected, with_residuals = (
+        compose(total, name="corrected", extract=False, correct=True, correction=how)
+        for how in (correction, replace(correction, residuals=True))
     )
     made: dict[str, list[Skill]] = {
         "mean": [mean],
         "half-corrected": [compose(mean & corrected, name="half", extract=False)],  # Σ w_i Q_i − C/2
         "corrected": [corrected],
-        "gpi": [compose(gpi(functools.reduce(operator.and_, parts)), name="gpi", extract=False, correction=correction)],
+        "corrected, residuals": [with_residuals],
+        "gpi": [compose(gpi(total), name="gpi", extract=False, correction=correction)],
         "prefer": [compose(functools.reduce(_prefer, parts[::-1]), name="prefer", extract=False)],
         "constituents": parts,
         "from scratch": reference,

@@ -51,7 +51,7 @@ Weights that shall be used as they are, whatever their sum, are given by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -293,6 +293,12 @@ def prefer(high: Any, low: Any, *, slack: Any, width: Any = None, strength: Any 
     strength = PRICE * _positive(width, "width") if strength is None else strength
     numbers = {"slack": slack, "width": width, "strength": strength}
     return Prefer(high, low, **{name: _positive(number, name) for name, number in numbers.items()})
+
+
+def spell_sum(weights: Sequence[float], names: Sequence[str]) -> str:
+    """Σ w_i Q_i for people: `0.5 Q[left] - 0.25 Q[tower]`."""
+    terms = (f"{weight:.3g} Q[{name}]" for weight, name in zip(weights, names, strict=True))
+    return " + ".join(terms).replace("+ -", "- ")
 
 
 def _positive(number: Any, name: str) -> float:

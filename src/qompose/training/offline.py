@@ -189,7 +189,7 @@ def choose_temperature(expression: Expression, algorithm: str, given: float | No
     if own is not None and own < LOWEST_TEMPERATURE:
         raise QomposeError(
             f"the temperatures of the skills sum to {own:.3g}, since those avoided count negative; give a smaller "
-            "weight to what is avoided, or a temperature: compose(..., temperature=...)"
+            "weight to what is avoided, or a temperature (temperature=..., --temperature)"
         )
     return own
 

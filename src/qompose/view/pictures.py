@@ -11,6 +11,7 @@ import numpy as np
 
 from qompose import store
 from qompose.run import read_metrics
+from qompose.skill.expression import spell_sum
 from qompose.tasks.pusher import CORNER, CORNER_RADIUS, PUCK_X, PUCK_Y
 from qompose.types import QomposeError
 
@@ -134,13 +135,17 @@ def draw_divergence(path: str | os.PathLike[str], explanation: Explanation, *, b
     ratio = cells / explanation.temperature
     figure = make_figure(6.0, 5.2)
     axes = figure.subplots()
-    axes.set_title(f"divergence of {' and '.join(explanation.names)}", fontsize=11, color=INK)
-    mesh = axes.pcolormesh(x, y, np.ma.masked_invalid(ratio).T, cmap="viridis", vmin=0.0)
-    figure.colorbar(mesh, ax=axes, label="κ per step (temperatures)")
+    axes.set_title(f"divergence in {spell_sum(explanation.weights, explanation.names)}", fontsize=11, color=INK)
+    axes.set_facecolor("#e4e4e0")
+    # Skills that are avoided make κ negative.
+    low, high = min(0.0, np.nanmin(ratio)), max(0.0, np.nanmax(ratio))
+    mesh = axes.pcolormesh(x, y, np.ma.masked_invalid(ratio).T, cmap="viridis", vmin=low, vmax=high)
+    figure.colorbar(mesh, ax=axes, label="κ per step (temperatures); grey: no data")
     axes.set(xlabel=explanation.axes[0], ylabel=explanation.axes[1])
     axes.spines[:].set_color("#c0c0bc")
     plain = [[None if np.isnan(cell) else round(float(cell), 5) for cell in row] for row in ratio]
     numbers = {"names": explanation.names, "axes": list(explanation.axes), "x": x.tolist(), "y": y.tolist(),
+               "shown": [float(low), float(high)],
                "divergence_in_temperatures": plain}  # fmt: skip
     return save_figure(figure, target, numbers)
 
