@@ -18,8 +18,8 @@ PAGE = RESULTS.parent / "docs" / "measurements.md"
 HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
-command, seed, versions, machine and commit. `make bench` runs all of
-them but the yardsticks (hours on two cores).
+command, seed, versions, machine and commit. `make bench` and `make
+reliability` run those of the library again, `qompose reproduce` those of the paper (hours on two cores).
 """
 
 

@@ -252,6 +252,9 @@ def test_an_expression_in_quotes_says_all_at_once(ask, refused, tiny_runs):
     assert answer["composition"]["expression"] == "(right | top) & ~(0.5*top)" and answer["temperature"] == 0.05
     for command in ([f"gpi({right} & {top})"], [right, top, "--operator", "gpi"]):  # their tasks end in other states
         assert "gpi needs the rewards of all on every transition" in refused("compose", *command, "--no-extract")
+    assert ask("compose", right, "--temperature", 0.3, "--no-extract", "--output-dir", "warm")["temperature"] == 0.3
+    message = refused("compose", right, top, "--correct-residuals", "--output-dir", "y")
+    assert "--correct-residuals says how to correct; give --correct, too" in message
     message = refused("compose", f"{right} & {top}", "--weights", 1)
     assert "weights and operators stand in the expression itself" in message
 

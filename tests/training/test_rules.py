@@ -120,7 +120,7 @@ def test_gpi_learns_what_following_each_skill_is_worth(whole):
 
 def test_what_gpi_follows_are_the_skills_own_policies(tiny_skills):
     first, second = replace(tiny_skills["right"], temperature=0.004), replace(tiny_skills["top"], temperature=0.012)
-    skills, alpha, data = (first, second), 0.15, unite_replays((first, second))
+    skills, alpha, data = (first, second), 0.01, unite_replays((first, second))
     data = jax.tree.map(lambda column: column[:64], data)
     options = Correction(candidates=4096, kept=1)
     followed = gpi._follow(skills, (0.5, 0.25), alpha, data, options, [data.reward, 3.0 * data.reward])
