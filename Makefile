@@ -1,6 +1,6 @@
 # Needs only make and Python 3.11 to 3.13 with its venv module. Everything else goes into .venv, pinned by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes fuzz scenes soak same-bits properties reliability lock clean rebuild
+.PHONY: help setup setup-dev demo test test-all bench yardsticks chaos crashes faults fuzz scenes soak same-bits properties reliability lock clean rebuild
 
 # Packages of the surroundings (a sourced ROS workspace, for one) must not leak in.
 unexport PYTHONPATH PYTHONHOME
@@ -75,8 +75,11 @@ same-bits: .venv/.run  ## train in several processes on one core and on two, com
 properties: .venv/.dev  ## count and check what holds for whatever Hypothesis draws
 	$(BIN)/python -m benchmarks.properties
 
+faults: .venv/.dev  ## count and check hostile skills, faults of environments, planted divergences
+	$(BIN)/python -m benchmarks.faults
+
 # In the order of what finds most in a minute.
-reliability: crashes properties scenes fuzz same-bits soak chaos  ## all of these, in full: results/reliability.json
+reliability: crashes faults properties scenes fuzz same-bits soak chaos  ## all of these, in full: results/reliability.json
 
 lock:  ## write requirements/ anew (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra video --extra dev -o requirements/dev.txt

@@ -148,7 +148,7 @@ def torment(lane: Lane, kills: int, seconds: float, rng: random.Random) -> dict[
     """Kill and resume a training up to so many times, then let it end: how often it hit what."""
     moments, torn, again = Counter(), 0, [0]
     for _ in range(kills):
-        moment = rng.choices([*MOMENTS], [*MOMENTS.values()])[0]
+        moment, before = rng.choices([*MOMENTS], [*MOMENTS.values()])[0], {*lane.stages()}
         with lane.start() as process:
             wait_for(process, lane, moment, seconds, rng)
             process.kill()
@@ -158,7 +158,7 @@ def torment(lane: Lane, kills: int, seconds: float, rng: random.Random) -> dict[
         if process.returncode > 0:
             raise SystemExit(f"a training could not be resumed: {complaint.strip()}")
         moments[moment] += 1
-        torn += bool(lane.stages())
+        torn += not before.issuperset(lane.stages())
         again.append(max(lane.logged() - lane.saved(), 0))
     finish(lane)
     return {"moments": moments, "torn": torn, "steps_again": max(again)}

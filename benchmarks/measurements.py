@@ -552,6 +552,81 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 """
 
 
+def reliability(sections: dict[str, dict[str, Any]]) -> str:
+    """A row for each section that is there; each has a command, a machine and a commit of its own in the file."""
+
+    def count(number: int) -> str:
+        return f"{number:,}".replace(",", " ")
+
+    def crashes(r: dict[str, Any]) -> str:
+        log, kept = r["log"], r["checkpoint"]
+        bad = len(log["bad"]) + len(kept["bad"])
+        return f"{count(log['states'])} of the log, {count(kept['states'])} of checkpoints: {bad} read wrongly"
+
+    def kills(r: dict[str, Any]) -> str:
+        other = r["trainings_with_other_bits"]
+        return (
+            f"{r['kills']} kills of {r['trainings']} trainings, {r['saves_torn']} torn saves: {other} with other bits"
+        )
+
+    def mutants(r: dict[str, Any]) -> str:
+        return (
+            f"{count(r['mutations'])} of {r['kinds_of_skills']} kinds: {count(r['refused'])} refused, "
+            f"{count(r['loaded'])} acted, {r['bad']} bad, {r['events']} events, {r['slowest_ms']:.0f} ms at most"
+        )
+
+    def scenes(r: dict[str, Any]) -> str:
+        return (
+            f"{r['hostile']}: {r['refused']} refused, {r['hostile'] - r['refused']} harmless models, "
+            f"{len(r['bad'])} bad; at most {r['slowest_seconds']:.1f} s, {r['most_megabytes'] / 1000:.1f} GB"
+        )
+
+    def soak(r: dict[str, Any]) -> str:
+        same = all(len(set(r[name])) == 1 for name in ("descriptors", "threads", "compilations"))
+        grew = f"{r['megabytes_per_100_000_steps']:+.2f} MB per 100 000 steps"
+        return f"{count(r['steps'])} steps: {grew}, {'nothing else' if same else 'something else, too,'} grew"
+
+    rows: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+        "R1": ("crash states of log and checkpoints, none read wrongly", "1 M", crashes),
+        "R2": ("kills by SIGKILL, final bits equal", "100", kills),
+        "R3": (
+            "the same bits in several processes, on one core and two", "every agent",
+            lambda r: f"{r['processes']} processes, NPROC={r['threads']}: {'' if r['same'] else 'not '}the same",
+        ),
+        "R4": ("mutated skills", "1 M", mutants),
+        "R5": (
+            "hand-made hostile skills, refused by the field's name", "100",
+            lambda r: str(r["hostile_skills_refused_naming_the_field"]),
+        ),
+        "R6": ("hostile scenes and meshes", "30; 10 s, 2 GB", scenes),
+        "R7": (
+            "faults of environments, nothing bad stored, every agent", "12",
+            lambda r: f"{len(r['caught_and_nothing_stored'])} in one line; "
+            f"{len(r['stored_as_told_parameters_finite'])} that nobody can tell are stored as told, parameters finite",
+        ),
+        "R8": (
+            "planted divergences caught before the policy changes", "40",
+            lambda r: str(r["divergences_caught_before_the_policy_changed"]),
+        ),
+        "R9": ("soak", "under 1 MB per 100 000 steps", soak),
+        "R15": (
+            "properties for whatever Hypothesis draws", "60",
+            lambda r: f"{r['properties']}, {r['on_200_random_mdps_each']} of them on 200 random MDPs each; "
+            f"{len(r['failed'])} failed",
+        ),
+    }  # fmt: skip
+    table_rows = [
+        (name, what, bar, spell(sections[name]["result"]), f"`{sections[name]['command']}`")
+        for name, (what, bar, spell) in rows.items() if name in sections
+    ]  # fmt: skip
+    return f"""## Reliability
+
+What the figures mean is said [there](reliability.md). `make reliability` makes them again.
+
+{table(("", "what", "bar", "measured", "command"), table_rows)}
+"""
+
+
 PARTS = ("value", "critic with value", "policy", "update")
 PAPER = ("table1", "fig2", "fig3", "fig4", "fig5", "fig6", "composition", "corners")  # made by `qompose reproduce`
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -598,6 +673,7 @@ def write_page(results: Path = RESULTS) -> str:
         machine = record["machine"]
         source = f"`{record['command']}` → `results/{path.name}` ({machine['processor']}, {machine['cores']} cores)\n"
         parts.append(section(record["result"]) + "\n" + source)
+    parts.append(reliability(json.loads((results / "reliability.json").read_text(encoding="utf-8"))))
     return "\n".join(parts)
 
 

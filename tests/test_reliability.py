@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import fuzz, scenes, soak
+from benchmarks import faults, fuzz, scenes, soak
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,6 +67,18 @@ def test_a_scene_that_is_slow_or_large_or_says_two_lines_is_bad():
         assert scenes.judge(fine | change)
     assert scenes.judge(fine | {"name": "a time step of zero", "refusal": None}) is None
     assert scenes.cases().keys() > scenes.ODD
+
+
+def test_faults_count_only_what_every_agent_dealt_with():
+    passed = faults.Passed()
+    passed.cases[faults.BROKEN] = [f"{fault}-{algo}" for fault in "abcdefghijkl" for algo in ("sql", "ddpg", "naf")]
+    passed.cases |= {faults.HOSTILE: ["x"] * 100, faults.DIVERGING: ["sql", "ddpg", "naf"]}
+    assert all(section["met"] for section in faults.judge(passed, 14).values())
+    passed.cases[faults.BROKEN].pop()
+    passed.cases[faults.HOSTILE].pop()
+    found = faults.judge(passed, 13)
+    assert not any(section["met"] for section in found.values())
+    assert found["R7"]["caught_and_nothing_stored"] == list("abcdefghijk")
 
 
 def test_the_fuzzer_sees_a_file_that_is_opened_elsewhere(tmp_path):

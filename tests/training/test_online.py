@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import json
 import os
@@ -283,6 +284,10 @@ def raise_broken_pipe(observation, reward):
     raise BrokenPipeError("the simulator is gone")
 
 
+def cancel(observation, reward):
+    raise asyncio.CancelledError("the loop has gone")
+
+
 BROKEN = {
     "NaN in an observation": (
         lambda o, r: (np.float32([np.nan, 0]), r),
@@ -296,6 +301,7 @@ BROKEN = {
     "nothing": (lambda o, r: None, r"^Walk-v0, step 121: step failed with TypeError: "),
     "exit": (lambda o, r: sys.exit(3), r"^Walk-v0, step 121: step failed with SystemExit: 3$"),
     "death of a server": (raise_broken_pipe, r"^Walk-v0, step 121: step failed with BrokenPipeError: "),
+    "cancelled": (cancel, r"^Walk-v0, step 121: step failed with CancelledError: the loop has gone$"),
     "hang": (lambda o, r: time.sleep(60), r"^Walk-v0, step 121: step failed with TimeoutError: no answer in 1 s$"),
     "exception": (lambda o, r: 1 / 0, r"^Walk-v0, step 121: step failed with ZeroDivisionError: division by zero$"),
 }
