@@ -552,6 +552,25 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 """
 
 
+def fine_tune(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["seed"], f"{row['composed']['mean']:.3f}", f"{row['further']['mean']:.3f}", f"{row['level']:.3f}",
+            row["steps_to_level"], row["online_steps_to_level"],
+            f"{row['steps_to_level'] / row['online_steps_to_level']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    return f"""## Training a composition of the pusher further
+
+Left and bottom composed, the composition trained further on the corner for a quarter of the steps of a training from
+scratch: distance (m, 100 episodes), and environment steps to the level that both reach (20 episodes at a time). Median
+share of the steps {result["median_share_of_steps"]:.2f} (bar: {result["bar"]:g}).
+
+{table(("seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
+"""
+
+
 def reliability(sections: dict[str, dict[str, Any]]) -> str:
     """A row for each section that is there; each has a command, a machine and a commit of its own in the file."""
 
@@ -645,6 +664,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         coverage,
         ranking,
         fine_tune_point,
+        fine_tune,
         reach,
         sawyer_expert,
         sampler_fidelity,
