@@ -47,6 +47,10 @@ bench: .venv/.run  ## run the benchmarks
 	$(BIN)/python -m benchmarks.update_speed
 	taskset -c 0 $(BIN)/python -m benchmarks.act_speed
 	$(BIN)/python -m benchmarks.pusher
+	$(BIN)/python -m benchmarks.correction
+	$(BIN)/python -m benchmarks.ranking
+	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.fine_tune_point
 	$(BIN)/python -m benchmarks.gates --resume
 	$(BIN)/python -m benchmarks.measurements
 	$(BIN)/python -m benchmarks.testing_page

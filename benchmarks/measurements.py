@@ -19,7 +19,8 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again, `qompose reproduce` those of the paper (hours on two cores).
+reliability` run those of the library again (but fine_tune, scaling, fused, peers and yardsticks), `qompose reproduce`
+those of the paper: hours on two cores.
 """
 
 
