@@ -334,7 +334,8 @@ same task.
 def corner_extraction(result: dict[str, Any]) -> str:
     rows = [
         (
-            row["corner"], row["steps"], f"{row['temperature']:g}", row["mode"], f"{sum(row['mean']) / len(row['mean']):.3f}",
+            row["corner"], row["steps"], f"{row['temperature']:g}", row["mode"],
+            f"{sum(row['mean']) / len(row['mean']):.3f}",
             " ".join(f"{x:.3f}" for x in row["mean"]), " ".join(f"{x:.3f}" for x in row["median"]),
             f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}",
         )
