@@ -19,7 +19,8 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but fine_tune, scaling, fused, peers and yardsticks), `qompose reproduce`
+reliability` run those of the library again (but corner_extraction, fine_tune, scaling, fused,
+peers and yardsticks), `qompose reproduce`
 those of the paper: hours on two cores.
 """
 
@@ -323,7 +324,8 @@ def table1(result: dict[str, Any]) -> str:
 Final distance of the puck to its goal (m), {result["episodes"]} episodes of each of {seeds} seed(s). `merged`: composed
 from the two lines without an environment. `informed`: bottom was trained with the experience of the other lines as
 well, or the corner was merged with such a bottom; the paper has no such rows, they stand beside its figure for the
-same task.
+same task. ±: deviation over a seed's episodes, mean over the seeds. `sample`: the policy itself, of DDPG and NAF
+without noise; `best`: of its candidates that of highest Q. The last column compares means alone.
 
 {table(header, rows)}
 
@@ -363,7 +365,7 @@ def fig2(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     header = (
         *("algorithm", "seed", "spread of left", "spread of bottom", "composed ends", "average of the two"),
-        *("composed to the goal", "average to the goal"),
+        *("mean end to the goal", "average to the goal"),
     )
     return f"""## Fig. 2: interpolation or averaging
 
@@ -617,14 +619,16 @@ def reliability(sections: dict[str, dict[str, Any]]) -> str:
         )
 
     def scenes(r: dict[str, Any]) -> str:
+        models = r["hostile"] - r["refused"]
         return (
-            f"{r['hostile']}: {r['refused']} refused, {r['hostile'] - r['refused']} harmless models, "
-            f"{len(r['bad'])} bad; at most {r['slowest_seconds']:.1f} s, {r['most_megabytes'] / 1000:.1f} GB"
+            f"{r['hostile']}: {r['refused']} refused, {models} gave a model and may, {len(r['bad'])} bad; "
+            f"{r['harmless_models']} harmless ones accepted; {r['slowest_seconds']:.1f} s, "
+            f"{r['most_megabytes'] / 1000:.1f} GB at most"
         )
 
     def soak(r: dict[str, Any]) -> str:
         same = all(len(set(r[name])) == 1 for name in ("descriptors", "threads", "compilations"))
-        grew = f"{r['megabytes_per_100_000_steps']:+.2f} MB per 100 000 steps"
+        grew = f"{r['megabytes_per_100_000_steps']:+.2f} MB per 100 000 steps (median of slopes after a warm-up)"
         return f"{count(r['steps'])} steps: {grew}, {'nothing else' if same else 'something else, too,'} grew"
 
     rows: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
@@ -642,8 +646,8 @@ def reliability(sections: dict[str, dict[str, Any]]) -> str:
         "R6": ("hostile scenes and meshes", "30; 10 s, 2 GB", scenes),
         "R7": (
             "faults of environments, nothing bad stored, every agent", "12",
-            lambda r: f"{len(r['caught_and_nothing_stored'])} in one line; "
-            f"{len(r['stored_as_told_parameters_finite'])} that nobody can tell are stored as told, parameters finite",
+            lambda r: f"{len(r['caught_and_nothing_stored'])} in one line; stored as told, as nobody can tell them "
+            f"from an environment that is so: {', '.join(r['stored_as_told_parameters_finite'])}",
         ),
         "R8": (
             "planted divergences caught before the policy changes", "40",
@@ -662,7 +666,8 @@ def reliability(sections: dict[str, dict[str, Any]]) -> str:
     ]  # fmt: skip
     return f"""## Reliability
 
-What the figures mean is said [there](reliability.md). `make reliability` makes them again.
+What is promised and how it is tested is said [there](reliability.md), the numbers are those of its bars. `make
+reliability` makes the figures again.
 
 {table(("", "what", "bar", "measured", "command"), table_rows)}
 """

@@ -37,7 +37,7 @@ def reproduce(study: Study) -> dict[str, Any]:
 def print_report(result: dict[str, Any]) -> None:
     """Means over the seeds, one row for each algorithm."""
     header = (
-        "", "spread\nleft y", "spread\nbottom x", "composed\nends", "average of\nthe two", "composed\nto goal",
+        "", "spread\nleft y", "spread\nbottom x", "composed\nends", "average of\nthe two", "mean end\nto goal",
         "average\nto goal",
     )  # fmt: skip
     rows = []
