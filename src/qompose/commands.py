@@ -163,7 +163,7 @@ def compose(
     """
     from qompose.training import offline
 
-    expression = _express(skills, weights, operator, least=2 if temperature is None else 1)
+    expression = _express(skills, weights, operator, temperature)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
     if directory.exists() and not overwrite:
@@ -219,7 +219,7 @@ def explain(
     from qompose import explanation
     from qompose.view.pictures import draw_divergence
 
-    expression = _express(skills, weights, "and")
+    expression = _express(skills, weights, "and", temperature)
     with bars() as shown:
         report = explanation.explain(
             expression, temperature=temperature, members=members, options=Correction(steps=steps, seed=seed),
@@ -491,13 +491,15 @@ def doctor(json: Switch = False) -> dict[str, Any] | None:
     return None
 
 
-def _express(skills: tuple[str, ...], weights: tuple[float, ...], operator: str, least: int = 2) -> Expression:
-    """What the positional arguments of `compose` mean: one expression, or skills under one operator."""
+def _express(
+    skills: tuple[str, ...], weights: tuple[float, ...], operator: str, temperature: float | None
+) -> Expression:
+    """What the positional arguments mean: one expression, skills under one operator, or one skill and a temperature."""
     if len(skills) == 1 and set(skills[0]) & set("&|~*("):
         if weights or operator != "and":
             raise QomposeError("weights and operators stand in the expression itself; leave the flags out")
         return read_expression(skills[0], load)
-    weighted = _weigh(skills, weights, least)
+    weighted = _weigh(skills, weights, least=2 if temperature is None else 1)
     if operator == "or":
         terms = [weight * skill for skill, weight in weighted.items()] if weights else list(weighted)
         return functools.reduce(lambda one, other: one | other, terms)

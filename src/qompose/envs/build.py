@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -41,18 +43,13 @@ def build_vector_env(
             f"{env_id} steps its lanes by itself, so its episodes cannot be cut; leave episode_steps out"
         )
     wrappers = [] if episode_steps is None else [partial(TimeLimit, max_episode_steps=episode_steps)]
-    try:
-        with within(patience):
-            if spec.entry_point is None:
-                env = gymnasium.make_vec(spec, num_envs, **options)
-            else:
-                # The checker would print what is checked here anyway, and slows down every step.
-                options = {"disable_env_checker": True, **options}
-                env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a foreign environment does wrong, the user gets one line
-        raise QomposeError(f"{env_id} cannot be made: {one_line(error)}") from error
+    with in_one_line(f"{env_id} cannot be made:"), within(patience):
+        if spec.entry_point is None:
+            env = gymnasium.make_vec(spec, num_envs, **options)
+        else:
+            # The checker would print what is checked here anyway, and slows down every step.
+            options = {"disable_env_checker": True, **options}
+            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=wrappers, **options)
     check_spaces(env_id, env)
     return env
 
@@ -73,13 +70,22 @@ def check_spaces(env_id: str, env: VectorEnv) -> tuple[Box, Box]:
     return observation, action
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an exception says, on one line."""
+@contextlib.contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Whatever foreign code raises in the block becomes a QomposeError: `what`, and what was raised, on one line.
+
+    Ctrl-C goes through, and so does a QomposeError.
+    """
     try:
-        text = " ".join(str(error).split())
-    except Exception:  # a class of its own may fail here, too
-        text = "which cannot say what it is"
-    return f"{type(error).__name__}: {text}"
+        yield
+    except (QomposeError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        try:
+            text = " ".join(str(error).split())
+        except Exception:  # a class of its own may fail here, too
+            text = "which cannot say what it is"
+        raise QomposeError(f"{what} {type(error).__name__}: {text}") from error
 
 
 def _vector_box(env_id: str, kind: str, space: gymnasium.Space) -> Box:
@@ -93,13 +99,8 @@ def _vector_box(env_id: str, kind: str, space: gymnasium.Space) -> Box:
 def _find(env_id: str, patience: float) -> EnvSpec:
     module, _, name = env_id.rpartition(":")
     if module:
-        try:
-            with within(patience):
-                importlib.import_module(module)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a mistake in somebody's file may be of any kind
-            raise QomposeError(f"{env_id}: the module {module!r} cannot be imported: {one_line(error)}") from error
+        with in_one_line(f"{env_id}: the module {module!r} cannot be imported:"), within(patience):
+            importlib.import_module(module)
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from qompose.envs.build import build_vector_env, check_spaces, one_line
+from qompose.envs.build import build_vector_env, check_spaces, in_one_line
 from qompose.envs.gym import TaskVectorEnv
 from qompose.envs.watchdog import PATIENCE, within
 from qompose.tasks import Task
@@ -161,13 +161,8 @@ class Lockstep:
     def _guard(self, method: str) -> Iterator[None]:
         # The tasks of the package answer in microseconds, and arming the alarm costs a few.
         limit = within(self.patience) if self.task is None else contextlib.nullcontext()
-        try:
-            with limit:
-                yield
-        except (QomposeError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # whatever a foreign environment does wrong, the user gets one line
-            raise QomposeError(f"{self._where()}: {method} failed with {one_line(error)}") from error
+        with in_one_line(f"{self._where()}: {method} failed with"), limit:
+            yield
 
     def _check_actions(self, actions: Any) -> np.ndarray:
         actions = np.asarray(actions, np.float32)

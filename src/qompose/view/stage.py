@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from PIL import Image
 
-from qompose.envs.build import one_line
+from qompose.envs.build import in_one_line
 from qompose.envs.gym import TaskEnv
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.render import Renderer
@@ -156,12 +156,10 @@ class ForeignStage(Stage):
 
     def picture(self, observation: np.ndarray) -> Image.Image:
         """Return what the environment draws; raises QomposeError if that is no picture."""
-        try:
+        with in_one_line(f"{self._id} cannot draw itself:"):
             with _headless():
                 frames: Any = self.lockstep.env.render()
             frame = np.asarray(frames[0])
-        except Exception as error:  # whatever a foreign environment does wrong, the user gets one line
-            raise QomposeError(f"{self._id} cannot draw itself: {one_line(error)}") from error
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise QomposeError(f"{self._id} cannot draw itself: it gave {frame.dtype} {list(frame.shape)}, not RGB")
         return Image.fromarray(frame)
