@@ -1,19 +1,24 @@
-"""The trainings of Table I with every run of an algorithm in one compiled program: what a GPU makes of the paper.
+"""Table I with every run of an algorithm in one compiled program: what a GPU makes of the paper.
 
     python -m benchmarks.fused [--algorithms sql ddpg naf] [--seeds 5] [--total-steps 60000] [--runs-dir runs/fused]
     python -m benchmarks.fused --small
 
-Needs `pip install "qompose[gpu]"`. Seven tasks of the pusher, each from every seed, simulated on MJX; each run becomes
-a skill in the runs folder, which composes and evaluates like any other. Distances are those of the last evaluation, on
-MJX as well. `--small`: two tasks, one seed, a few hundred steps, which is what happens on a machine without a GPU; its
-figures are marked: they say that the program works, nothing about its speed. Writes results/fused.json.
+Needs `pip install "qompose[gpu]"`. Seven tasks of the pusher, each from every seed, simulated on MJX; the programs of
+all algorithms are compiled at once. Each run becomes a skill in the runs folder. While the next algorithm trains, the
+other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1` does
+(but for its informed rows). `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine
+without a GPU; its figures are marked: they say that the program works, nothing about its speed.
+Writes results/fused.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +26,112 @@ import jax
 import numpy as np
 
 from benchmarks.machine import write_results
+from qompose import store
+from qompose.paper import study as paper
+from qompose.paper.jobs import choose_cores
+from qompose.paper.table1 import paper_figure
+from qompose.run import describe_system
 from qompose.tasks.pusher import GOALS
-from qompose.training.fused import Case, Stretch, fused_skill, train_fused
+from qompose.training import fused
 from qompose.training.learner import Training
-from qompose.training.session import ALGORITHMS, skill_name
+from qompose.training.session import ALGORITHMS, SKILL
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
-MOST_SECONDS, LEAST_UPDATES = 600.0, 50_000.0  # the bars: of all trainings, and per second over all runs of SQL
+MOST_SECONDS, LEAST_UPDATES = 600.0, 50_000.0  # the bars: of everything, and per second over all runs of SQL
 
 
-def train_all(
-    algorithm: str, tasks: Sequence[str], seeds: int, options: Training, hidden: tuple[int, ...], folder: Path
-) -> dict[str, Any]:
-    """Train every task from every seed in one program, save the skills, and return what was measured."""
-    agent, stretches = ALGORITHMS[algorithm](hidden=hidden), list[Stretch]()
-    cases = [Case(task, seed) for task in tasks for seed in range(seeds)]
-    begin = time.perf_counter()
-    trained = train_fused(cases, agent, options, on_stretch=stretches.append)
-    seconds = time.perf_counter() - begin
-    for case, run in zip(cases, trained, strict=True):
-        skill = fused_skill(case, agent, options, run)
-        skill.save(folder / f"{algorithm}-{skill_name(case.task)}-s{case.seed}" / "skill", overwrite=True)
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how."""
+
+    tasks: tuple[str, ...]
+    seeds: int
+    hidden: tuple[int, ...]
+    options: Training
+    study: paper.Study
+
+    @property
+    def cases(self) -> list[fused.Case]:
+        return [fused.Case(task, seed) for task in self.tasks for seed in range(self.seeds)]
+
+    def agent(self, algorithm: str) -> Any:
+        return ALGORITHMS[algorithm](hidden=self.hidden)
+
+    def policies(self, algorithm: str) -> list[paper.Case]:
+        """What the study measures: what was trained, and the corners composed of it."""
+        corners = [task for task, parts in paper.CORNERS.items() if set(parts) <= set(self.tasks)]
+        rows = [*((task, False) for task in self.tasks), *((task, True) for task in corners)]
+        return [paper.Case(algorithm, task, seed, merged) for task, merged in rows for seed in range(self.seeds)]
+
+
+def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str, Any]:
+    """Train every task from every seed in one program, save the skills, and return what the training took."""
+    begin, stretches = time.perf_counter(), list[fused.Stretch]()
+
+    def note(stretch: fused.Stretch) -> None:
+        stretches.append(stretch)
+        print(f"{algorithm}: {stretch.step} of {plan.options.total_steps} steps of each run", flush=True)
+
+    trained = fused.run(prepared, on_stretch=note)
+    for case, run in zip(plan.cases, trained, strict=True):
+        folder = plan.study.run_of(paper.Case(algorithm, case.task, case.seed))
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(folder / "system.json", describe_system())
+        fused.fused_skill(case, plan.agent(algorithm), plan.options, run).save(folder / SKILL, overwrite=True)
     learning = sum(stretch.learning for stretch in stretches)
-    return {
-        "algorithm": algorithm, "runs": len(cases), "seconds": seconds, "compiling": stretches[0].compiling,
-        "learning": learning, "evaluating": sum(stretch.evaluating for stretch in stretches),
+    row = {
+        "algorithm": algorithm, "runs": len(plan.cases), "seconds": time.perf_counter() - begin,
+        "compiling": prepared.compiling, "learning": learning,
+        "evaluating": sum(stretch.evaluating for stretch in stretches),
         "environment_steps_per_second": sum(stretch.steps for stretch in stretches) / learning,
         "updates_per_second": sum(stretch.updates for stretch in stretches) / learning,
-        "distances": [
+        "curves": [
             {
-                "task": case.task, "seed": case.seed, "distance": run.evaluations[-1]["eval/distance"],
-                "curve": [[line["step"], line["eval/distance"]] for line in run.evaluations],
+                "task": case.task, "seed": case.seed,
+                "points": [[line["step"], line["eval/distance"]] for line in run.evaluations],
             }
-            for case, run in zip(cases, trained, strict=True)
+            for case, run in zip(plan.cases, trained, strict=True)
         ],
     }  # fmt: skip
+    store.write_json(plan.study.folder / f"{algorithm}.json", row)  # should the rest be cut off
+    return row
 
 
-def print_rows(rows: Sequence[dict[str, Any]], device: str) -> None:
+def summarise(algorithm: str, records: dict[paper.Case, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean distance of each seed on C MuJoCo, beside the paper's."""
+    means: dict[tuple[str, bool], list[float]] = {}
+    for case, record in records.items():  # seed by seed
+        means.setdefault((case.task, case.merged), []).append(float(np.mean(record["sample"]["distance"])))
+    return [
+        {
+            "algorithm": algorithm, "task": task, "merged": merged, "seeds": seeds, "mean": float(np.mean(seeds)),
+            "paper": paper_figure(algorithm, task, merged),
+        }
+        for (task, merged), seeds in means.items()
+    ]  # fmt: skip
+
+
+def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
+    """Everything: compile, train, compose, measure."""
+    begin = time.perf_counter()
+    plan.study.open()
+    with ThreadPoolExecutor() as compilers, ThreadPoolExecutor(1) as measurer:
+        compiled = {
+            name: compilers.submit(fused.prepare, plan.cases, plan.agent(name), plan.options) for name in algorithms
+        }
+        rows, measured = [], dict[str, Future[Any]]()
+        for name in algorithms:
+            rows.append(train_all(name, compiled.pop(name).result(), plan))
+            measured[name] = measurer.submit(plan.study.measure, f"{name}: episodes", plan.policies(name))
+        trained = time.perf_counter() - begin
+        table = [line for name, found in measured.items() for line in summarise(name, found.result())]
+    return {"rows": rows, "table": table, "seconds_to_trained": trained, "seconds": time.perf_counter() - begin}
+
+
+def print_report(result: dict[str, Any]) -> None:
     print_table(
-        f"all runs of an algorithm in one program, on {device}",
+        f"all runs of an algorithm in one program, on {result['device']}",
         ("algorithm", "runs", "s", "compiling", "learning", "evaluating", "env steps/s", "updates/s"),
         [
             (
@@ -69,13 +139,21 @@ def print_rows(rows: Sequence[dict[str, Any]], device: str) -> None:
                 *(f"{row[name]:.1f}" for name in ("seconds", "compiling", "learning", "evaluating")),
                 f"{row['environment_steps_per_second']:.0f}", f"{row['updates_per_second']:.0f}",
             )
-            for row in rows
+            for row in result["rows"]
         ],
     )  # fmt: skip
-    for row in rows:
-        for task in dict.fromkeys(run["task"] for run in row["distances"]):
-            found = [run["distance"] for run in row["distances"] if run["task"] == task]
-            print(f"{row['algorithm']} {task}: {' '.join(f'{distance:.3f}' for distance in found)} m")
+    print_table(
+        f"final distance (m) on C MuJoCo, {result['episodes']} episodes of each seed",
+        ("algorithm", "task", "merged", "mean", "seeds", "the paper"),
+        [
+            (
+                row["algorithm"], row["task"], "yes" if row["merged"] else "", f"{row['mean']:.3f}",
+                " ".join(f"{distance:.3f}" for distance in row["seeds"]), f"{row['paper'][0]:.2f}",
+            )
+            for row in result["table"]
+        ],
+    )  # fmt: skip
+    print(f"trained after {result['seconds_to_trained']:.0f} s, everything after {result['seconds']:.0f} s")
 
 
 def main() -> None:
@@ -87,32 +165,34 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="the machinery, not the figures; so on a CPU in any case")
     arguments = parser.parse_args()
     device = jax.devices()[0]
+    os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes that measure
     small = arguments.small or device.platform == "cpu"
-    tasks, seeds, hidden, folder = list(GOALS), arguments.seeds, (128, 128), arguments.runs_dir
+    tasks, seeds, hidden, folder = tuple(GOALS), arguments.seeds, (128, 128), arguments.runs_dir
     steps = arguments.total_steps
     if small:
-        tasks, seeds, hidden, steps = ["PushLeft", "PushBottom"], 1, (32, 32), 400
+        tasks, seeds, hidden, steps = ("PushLeft", "PushBottom"), 1, (32, 32), 1200
         folder = folder.with_name(f"{folder.name}-small")
-    begin = time.perf_counter()
     try:
         options = Training(
-            total_steps=steps, warmup_steps=200 if small else 1000, eval_freq=max(steps // (2 if small else 6), 1),
-            eval_episodes=4 if small else 100,
+            total_steps=steps, eval_freq=max(steps // (1 if small else 6), 1),
+            eval_episodes=4 if small else 20,
         )  # fmt: skip
-        rows = [train_all(name, tasks, seeds, options, hidden, folder) for name in arguments.algorithms]
+        workers = max(1, len(choose_cores(None)) - 3)  # the training wants a core of its own, and one to compile
+        study = paper.Study(folder, seeds, steps, workers)
+        result = reproduce(arguments.algorithms, Plan(tasks, seeds, hidden, options, study))
     except QomposeError as error:
         raise SystemExit(f"fused: {error}") from None
-    seconds = time.perf_counter() - begin
-    print_rows(rows, device.device_kind)
-    print(f"{seconds:.0f} s in all" + ("; small: the machinery, not the figures" if small else ""))
-    result: dict[str, Any] = {
+    result |= {
         "small": small, "device": device.device_kind, "total_steps": steps, "hidden": hidden,
-        "episodes": options.eval_episodes, "seconds": seconds, "rows": rows,
+        "episodes": paper.EPISODES,
     }  # fmt: skip
-    if not small:
-        result["bars"] = {f"trainings in {MOST_SECONDS:.0f} s (compositions not counted)": seconds <= MOST_SECONDS} | {
+    print_report(result)
+    if small:
+        print("small: the machinery, not the figures")
+    else:
+        result["bars"] = {f"everything in {MOST_SECONDS:.0f} s": result["seconds"] <= MOST_SECONDS} | {
             f"{LEAST_UPDATES:.0f} updates/s of {row['algorithm']}": row["updates_per_second"] >= LEAST_UPDATES
-            for row in rows if row["algorithm"] == "sql"
+            for row in result["rows"] if row["algorithm"] == "sql"
         }  # fmt: skip
     command = f"python -m benchmarks.fused --algorithms {' '.join(arguments.algorithms)}"
     command += " --small" if small else f" --seeds {seeds} --total-steps {steps}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,15 @@ def best_seconds(function: Callable[[], Any], *, window: float = 0.002, windows:
 
 
 def matrix_rates() -> dict[str, float]:
-    """Single-precision GFLOP/s of (rows × inner) @ (inner × columns) on the cores that this process may use."""
-    shapes = [(512, 128, 128), (1024, 128, 128), (2048, 128, 128), (4096, 128, 128), (1024, 1024, 1024)]
-    multiply = jax.jit(jnp.matmul)
+    """GFLOP/s in float32 of (rows × inner) @ (inner × columns) on the cores of this process, or on the GPU."""
+    shapes, windows = [(512, 128, 128), (1024, 128, 128), (2048, 128, 128), (4096, 128, 128), (1024, 1024, 1024)], 500
+    if jax.default_backend() != "cpu":
+        shapes, windows = [*shapes, (8192, 8192, 8192)], 50  # what fills a GPU
+    multiply = jax.jit(partial(jnp.matmul, precision="highest"))
     rates = {}
     for rows, inner, columns in shapes:
         keys = jax.random.split(jax.random.key(0))
         left, right = jax.random.normal(keys[0], (rows, inner)), jax.random.normal(keys[1], (inner, columns))
-        seconds = best_seconds(lambda left=left, right=right: multiply(left, right))
+        seconds = best_seconds(lambda left=left, right=right: multiply(left, right), windows=windows)
         rates[f"{rows}x{inner}x{columns}"] = 2e-9 * rows * inner * columns / seconds
     return rates

@@ -16,6 +16,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from benchmarks.machine import RESULTS, matrix_rates, write_results
 from benchmarks.update_speed import ACTION, OBSERVATION, ROWS, UPDATES, needed_flops, random_batch
 from qompose.agents.sql import SQL
-from qompose.envs.batch import Batch
+from qompose.envs.batch import PRECISION, Batch
 from qompose.replay import init_replay
 from qompose.tasks import make_task
 from qompose.training.learner import improve
@@ -42,6 +43,8 @@ SIZES = {
 }
 RUNS_OF_TABLE_1 = 35  # side by side on a GPU while particles and units vary
 KNEE, BUSY = 0.8, 0.5
+Timer = Callable[[Callable[[], Any]], float]  # seconds of a call
+Measurement = Callable[[Timer], dict[str, Any]]
 LABELS = {
     "runs": ("runs side by side", "updates/s, all runs"), "particles": ("particles of each kind", "GFLOP/s"),
     "units": ("units of both layers", "GFLOP/s"), "environments": ("environments", "control steps/s"),
@@ -65,7 +68,7 @@ def analysis_of(compiled: Any) -> dict[str, float]:
     return {"xla_flops": float(found.get("flops", 0.0)), "xla_bytes": float(found.get("bytes accessed", 0.0))}
 
 
-def measure_updates(agent: SQL, runs: int, seed: int, timer: Callable[[Callable[[], Any]], float]) -> dict[str, Any]:
+def compile_updates(agent: SQL, runs: int, seed: int) -> Measurement:
     """Updates of several runs in one program, the state carried on."""
     keys = jax.random.split(jax.random.key(seed), runs)
     state = jax.jit(jax.vmap(lambda key: agent.init(OBSERVATION, ACTION, key=key)))(keys)
@@ -75,36 +78,44 @@ def measure_updates(agent: SQL, runs: int, seed: int, timer: Callable[[Callable[
     def learn(state: Any, replay: Any, key: jax.Array) -> Any:
         return improve(agent, UPDATES, state, replay, key, jnp.uint32(0))[0]
 
-    program = jax.jit(jax.vmap(learn), donate_argnums=0).lower(state, replays, keys).compile()
+    with jax.default_matmul_precision(PRECISION):
+        program = jax.jit(jax.vmap(learn), donate_argnums=0).lower(state, replays, keys).compile()
 
     def call() -> Any:
         nonlocal state
         state = program(state, replays, keys)
         return state
 
-    seconds = timer(call)
-    rate, flops = runs * UPDATES / seconds, sum(needed_flops(agent, agent.batch_size).values())
-    measured = {"seconds": seconds, "updates_per_second": rate, "gigaflop_per_second": 1e-9 * flops * rate}
-    return measured | analysis_of(program)
+    def measure(timer: Timer) -> dict[str, Any]:
+        seconds = timer(call)
+        rate, flops = runs * UPDATES / seconds, sum(needed_flops(agent, agent.batch_size).values())
+        measured = {"seconds": seconds, "updates_per_second": rate, "gigaflop_per_second": 1e-9 * flops * rate}
+        return measured | analysis_of(program)
+
+    return measure
 
 
-def measure_environments(count: int, seed: int, timer: Callable[[Callable[[], Any]], float]) -> dict[str, Any]:
+def compile_environments(count: int, seed: int) -> Measurement:
     """Control steps per second of so many lanes of PushLeft, 5 simulator steps each."""
     batch = Batch(make_task("PushLeft"))
     keys = jax.random.split(jax.random.key(seed))
     u = jax.random.uniform(keys[0], (count, batch.task.reset_uniforms))
     actions = jax.random.uniform(keys[1], (count, ACTION), minval=-1.0)
     lanes = jax.jit(jax.vmap(batch.begin))(u)
-    step = jax.jit(lambda lanes: jax.vmap(batch.step)(lanes, actions, u)[0], donate_argnums=0)
-    program = step.lower(lanes).compile()
+    # What is drawn goes in as arguments: of constants XLA would compute all it can while it compiles.
+    step = jax.jit(lambda lanes, actions, u: jax.vmap(batch.step)(lanes, actions, u)[0], donate_argnums=0)
+    program = step.lower(lanes, actions, u).compile()
 
     def call() -> Any:
         nonlocal lanes
-        lanes = program(lanes)
+        lanes = program(lanes, actions, u)
         return lanes
 
-    seconds = timer(call)
-    return {"seconds": seconds, "steps_per_second": count / seconds, **analysis_of(program)}
+    def measure(timer: Timer) -> dict[str, Any]:
+        seconds = timer(call)
+        return {"seconds": seconds, "steps_per_second": count / seconds, **analysis_of(program)}
+
+    return measure
 
 
 def throughput(axis: str, row: dict[str, Any]) -> float:
@@ -137,24 +148,34 @@ def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
     return SQL(value_particles=2 * size, fit_particles=size, fixed_particles=size, updated_particles=size), runs
 
 
-def measure(seed: int, small: bool, timer: Callable[[Callable[[], Any]], float]) -> dict[str, Any]:
-    peak, known = max(matrix_rates().values()), dict[tuple[SQL, int], dict[str, Any]]()
+def measure(seed: int, small: bool, timer: Timer) -> dict[str, Any]:
+    # Compiling takes longest: as many programs at once as there are cores. They are measured one after the other.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) as pool:
+        compiled: dict[Any, Future[Measurement]] = {}
+        for axis, sizes in SIZES.items():
+            for size in sizes[small]:
+                key = key_of(axis, size, small)
+                if key not in compiled:
+                    compiled[key] = pool.submit(build, key, seed)
+    peak = max(matrix_rates().values())
+    rows = {key: measurement.result()(timer) for key, measurement in compiled.items()}
     axes: dict[str, Any] = {}
     for axis, sizes in SIZES.items():
-        rows = []
-        for size in sizes[small]:
-            if axis == "environments":
-                row = measure_environments(size, seed, timer)
-            else:
-                agent, count = setting_of(axis, size, 1 if small else RUNS_OF_TABLE_1)
-                if (agent, count) not in known:
-                    known[agent, count] = measure_updates(agent, count, seed, timer)
-                row = known[agent, count]
-                row = {**row, "share_of_matrix_rate": row["gigaflop_per_second"] / peak}
-            rows.append({"size": size, **row})
-            print(axis, size, f"{throughput(axis, rows[-1]):.4g}", flush=True)
-        axes[axis] = {"rows": rows, "knee": find_knee(axis, rows), "bound": name_bound(axis, rows)}
+        found = [{"size": size, **rows[key_of(axis, size, small)]} for size in sizes[small]]
+        if axis != "environments":
+            found = [{**row, "share_of_matrix_rate": row["gigaflop_per_second"] / peak} for row in found]
+        axes[axis] = {"rows": found, "knee": find_knee(axis, found), "bound": name_bound(axis, found)}
     return {"matrix_rate": peak, "axes": axes}
+
+
+def build(key: int | tuple[SQL, int], seed: int) -> Measurement:
+    """Compile what `key_of` names."""
+    return compile_environments(key, seed) if isinstance(key, int) else compile_updates(*key, seed)
+
+
+def key_of(axis: str, size: int, small: bool) -> int | tuple[SQL, int]:
+    """What is compiled for a size: the same for the default on each axis."""
+    return size if axis == "environments" else setting_of(axis, size, 1 if small else RUNS_OF_TABLE_1)
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:
@@ -183,12 +204,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):  # before JAX counts them; a GPU needs one alone
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+    if hasattr(os, "sched_setaffinity"):  # before JAX counts them
+        os.sched_setaffinity(0, {min(cores)})
     device = jax.devices()[0]
     small = device.platform == "cpu"
+    if hasattr(os, "sched_setaffinity") and not small:  # a GPU is compiled for by all cores
+        os.sched_setaffinity(0, cores)
     clock = time.process_time if small else time.perf_counter
-    result = measure(arguments.seed, small, lambda call: best_of(call, clock, 1.0 if small else 2.0))
+    result = measure(arguments.seed, small, lambda call: best_of(call, clock, 1.0))
     result |= {"small": small, "device": device.device_kind}
     print_table(
         f"scaling on {device.device_kind}" + (": small, without a GPU" if small else ""),

@@ -32,14 +32,15 @@ def test_what_bounds_is_told_by_the_growth_of_the_time_and_the_share_of_the_matr
 def test_every_size_is_measured_once_and_the_default_is_shared_by_the_axes(small, monkeypatch):
     asked = []
 
-    def measure_updates(agent, runs, seed, timer):
+    def compile_updates(agent, runs, seed):
         asked.append((agent, runs))
-        return {name: value for name, value in rows_of([runs], [1.0])[0].items() if name != "size"}
+        row = {name: value for name, value in rows_of([runs], [1.0])[0].items() if name != "size"}
+        return lambda timer: row
 
     monkeypatch.setattr(scaling, "matrix_rates", lambda: {"any": 2.0})
-    monkeypatch.setattr(scaling, "measure_updates", measure_updates)
+    monkeypatch.setattr(scaling, "compile_updates", compile_updates)
     lanes = {"seconds": 0.1, "steps_per_second": 10.0}
-    monkeypatch.setattr(scaling, "measure_environments", lambda count, seed, timer: lanes)
+    monkeypatch.setattr(scaling, "compile_environments", lambda count, seed: lambda timer: lanes)
     axes = scaling.measure(0, small, lambda call: 1.0)["axes"]
     assert {axis: tuple(row["size"] for row in found["rows"]) for axis, found in axes.items()} == {
         axis: sizes[small] for axis, sizes in scaling.SIZES.items()

@@ -12,8 +12,10 @@ saved on the way, and whether rounds of updates were taken back is looked at whe
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from qompose.envs.batch import Batch, Lane, Outcome
+from qompose.envs.batch import PRECISION, Batch, Lane, Outcome
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import Replay, init_replay, unpack
 from qompose.skill.artifact import Skill
@@ -36,6 +38,7 @@ from qompose.training.session import Agent, finish, plan_updates, skill_name
 from qompose.types import QomposeError, Transition
 
 STREAMS = RESET + 1
+TRACING = threading.Lock()  # Python traces one program at a time anyway: the first of several threads is to be first
 LARGEST = 2**32 - 1  # number of the draw that evaluated episodes start from: no training has so many steps
 
 
@@ -101,9 +104,13 @@ class Fused:
 
     def compile(self, runs: Runs) -> None:
         """Make `advance` and `evaluate` for as many runs as these are."""
-        self.advance = jax.jit(self._advance, donate_argnums=0).lower(runs, jnp.int32(0)).compile()
-        if self.options.eval_freq:
-            self.evaluate = jax.jit(self._evaluate).lower(runs).compile()
+        with TRACING, jax.default_matmul_precision(PRECISION):
+            programs = [jax.jit(self._advance, donate_argnums=0).lower(runs, jnp.int32(0))]
+            if self.options.eval_freq:
+                programs.append(jax.jit(self._evaluate).lower(runs))
+        with ThreadPoolExecutor() as pool:
+            self.advance, *others = pool.map(lambda program: program.compile(), programs)
+        self.evaluate = others[0] if others else None
 
     def _begin(self, which: Array, seed: Array) -> Runs:
         options, zero = self.options, jnp.zeros((), jnp.int32)
@@ -201,13 +208,20 @@ def _transitions(lanes: Lane, actions: Array, outcome: Outcome) -> Transition:
     return jax.tree.map(lambda column: column[whole], new)
 
 
-def train_fused(
-    cases: Sequence[Case], agent: Agent, options: Training, *, on_stretch: Callable[[Stretch], None] | None = None
-) -> list[Trained]:
-    """Train an agent on every case at once; `seconds` of what comes back are those of all together.
+class Prepared(NamedTuple):
+    """A training whose programs are compiled, before its first step; it can be run once."""
 
-    Of `options` seed, save_freq and log_freq have no meaning here. Raises QomposeError if MJX is missing, tasks differ
-    in more than their rewards, or a run diverges again and again.
+    cases: Sequence[Case]
+    fused: Fused
+    runs: Runs
+    compiling: float  # seconds
+
+
+def prepare(cases: Sequence[Case], agent: Agent, options: Training) -> Prepared:
+    """Compile what trains an agent on every case at once. Several may be prepared at a time, each in a thread.
+
+    Of `options` seed, save_freq and log_freq have no meaning here. Raises QomposeError if MJX is missing or tasks
+    differ in more than their rewards.
     """
     if not cases:
         raise QomposeError("there is nothing to train; give at least one case")
@@ -218,7 +232,23 @@ def train_fused(
     which = jnp.asarray([tasks.index(task) for task in chosen], jnp.int32)
     runs = fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32))
     fused.compile(runs)
-    compiling = time.perf_counter() - start
+    return Prepared(cases, fused, runs, time.perf_counter() - start)
+
+
+def train_fused(
+    cases: Sequence[Case], agent: Agent, options: Training, *, on_stretch: Callable[[Stretch], None] | None = None
+) -> list[Trained]:
+    """Train an agent on every case at once; see `prepare` and `run`."""
+    return run(prepare(cases, agent, options), on_stretch=on_stretch)
+
+
+def run(prepared: Prepared, *, on_stretch: Callable[[Stretch], None] | None = None) -> list[Trained]:
+    """Train; `seconds` of what comes back are those of all cases together, without compiling.
+
+    Raises QomposeError if a run diverges again and again.
+    """
+    cases, fused, runs, compiling = prepared
+    options, start = fused.options, time.perf_counter()
     lanes, done = options.num_envs, 0
     stretch = max((options.eval_freq or options.total_steps) // lanes, 1)
     evaluations: list[list[dict[str, Any]]] = [[] for _ in cases]
