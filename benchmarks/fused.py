@@ -2,18 +2,21 @@
 
     python -m benchmarks.fused [--algorithms sql ddpg naf] [--seeds 5] [--total-steps 60000] [--runs-dir runs/fused]
     python -m benchmarks.fused --small
+    python -m benchmarks.fused --compare FOLDER
 
 Needs `pip install "qompose[gpu]"`. Seven tasks of the pusher, each from every seed, simulated on MJX; the programs of
 all algorithms are compiled at once. Each run becomes a skill in the runs folder. While the next algorithm trains, the
 other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1` does
 (but for its informed rows). `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine
 without a GPU; its figures are marked: they say that the program works, nothing about its speed.
-Writes results/fused.json.
+Writes results/fused.json. `--compare` needs no GPU: it tests whether the learning curves in that file differ from those
+of the ordinary trainings in the folder of a `qompose reproduce table1`, and adds what it finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -25,7 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.machine import write_results
+from benchmarks.machine import RESULTS, write_results
 from qompose import store
 from qompose.paper import study as paper
 from qompose.paper.jobs import choose_cores
@@ -38,6 +41,7 @@ from qompose.training.session import ALGORITHMS, SKILL
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
+PERMUTATIONS = 20_000
 MOST_SECONDS, LEAST_UPDATES = 600.0, 50_000.0  # the bars: of everything, and per second over all runs of SQL
 
 
@@ -129,6 +133,63 @@ def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
     return {"rows": rows, "table": table, "seconds_to_trained": trained, "seconds": time.perf_counter() - begin}
 
 
+def compare(rows: Sequence[dict[str, Any]], study: paper.Study, seed: int = 0) -> list[dict[str, Any]]:
+    """Do the trainings differ from those of the study? A permutation test over runs, within each task.
+
+    The score of a run is the mean logarithm of its distance over the evaluations that both have. With equal learning
+    every choice of which runs of a task were made here is as likely as the one that happened.
+    """
+    found = []
+    for row in rows:
+        scores: dict[str, tuple[list[float], list[float]]] = {}
+        for curve in row["curves"]:
+            case = paper.Case(row["algorithm"], curve["task"], curve["seed"])
+            here, there = scores.setdefault(case.task, ([], []))
+            here.append(_score(curve["points"]))
+            steps = {step for step, _ in curve["points"]}
+            points = [point for point in paper.curve_of(study.run_of(case), "distance") if point[0] in steps]
+            there += [_score(points)] if len(points) == len(steps) else []
+        compared = [pair for pair in scores.values() if pair[1]]
+        if compared:
+            found.append({"algorithm": row["algorithm"], **_permute(compared, np.random.default_rng(seed))})
+    return found
+
+
+def _score(points: Sequence[Sequence[float]]) -> float:
+    return float(np.mean(np.log([distance for _, distance in points])))
+
+
+def _permute(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], rng: np.random.Generator) -> dict[str, Any]:
+    """Mean ratio of distances, here to there, and how often chance alone gives one as far from 1."""
+
+    def difference(pair: tuple[Sequence[float], Sequence[float]], shuffle: bool) -> float:
+        runs = np.concatenate(pair)
+        runs = rng.permutation(runs) if shuffle else runs
+        return runs[: len(pair[0])].mean() - runs[len(pair[0]) :].mean()
+
+    measured = np.mean([difference(pair, False) for pair in pairs])
+    chance = [np.mean([difference(pair, True) for pair in pairs]) for _ in range(PERMUTATIONS)]
+    as_far = np.abs(chance) >= abs(measured) - 1e-12
+    return {
+        "tasks": len(pairs), "runs": [sum(len(pair[side]) for pair in pairs) for side in (0, 1)],
+        "ratio": float(np.exp(measured)), "p": float((1 + as_far.sum()) / (1 + PERMUTATIONS)),
+    }  # fmt: skip
+
+
+def add_comparison(folder: Path) -> None:
+    """Compare what results/fused.json holds with the runs of a study; write it into the file."""
+    path = RESULTS / "fused.json"
+    record = store.read_json(path)
+    result = record["result"]
+    found = compare(result["rows"], paper.Study(folder, 1, result["total_steps"]))
+    for row in found:
+        print(
+            "{algorithm}: {tasks} tasks, {runs} runs, distances {ratio:.2f} times as large, p = {p:.3f}".format(**row)
+        )
+    result["comparison"] = {"machine": describe_system(), "rows": found}
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def print_report(result: dict[str, Any]) -> None:
     print_table(
         f"all runs of an algorithm in one program, on {result['device']}",
@@ -163,7 +224,11 @@ def main() -> None:
     parser.add_argument("--total-steps", type=int, default=60_000)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/fused"))
     parser.add_argument("--small", action="store_true", help="the machinery, not the figures; so on a CPU in any case")
+    parser.add_argument("--compare", type=Path, metavar="FOLDER", help="test the file against the runs of a study")
     arguments = parser.parse_args()
+    if arguments.compare:
+        add_comparison(arguments.compare)
+        return
     device = jax.devices()[0]
     os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes that measure
     small = arguments.small or device.platform == "cpu"

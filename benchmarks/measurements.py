@@ -245,24 +245,45 @@ smallest size that gives four fifths of the best throughput; below the table wha
 def fused(result: dict[str, Any]) -> str:
     rows = [
         (
-            row["algorithm"], row["runs"], *(f"{row[name]:.0f}" for name in ("seconds", "compiling", "learning")),
+            row["algorithm"], row["runs"], *(f"{row[name]:.0f}" for name in ("seconds", "learning", "evaluating")),
             f"{row['environment_steps_per_second']:.0f}", f"{row['updates_per_second']:.0f}",
-            " ".join(f"{run['distance']:.2f}" for run in row["distances"]),
         )
         for row in result["rows"]
     ]  # fmt: skip
-    header = (
-        *("algorithm", "runs", "s", "of them compiling", "of them learning", "environment steps/s", "updates/s"),
-        "final distances (m)",
-    )
+    header = ("algorithm", "runs", "s", "learning", "evaluating", "environment steps/s", "updates/s")
+    lines = [
+        (
+            line["algorithm"], line["task"], "merged" if line["merged"] else "trained", f"{line['mean']:.3f}",
+            " ".join(f"{mean:.3f}" for mean in line["seeds"]), "{:.2f} ± {:.2f}".format(*line["paper"]),
+            "yes" if line["mean"] <= line["paper"][0] else "**no**",
+        )
+        for line in result["table"]
+    ]  # fmt: skip
     bars = f"\n{bar_list(result)}\n" if "bars" in result else ""
-    return f"""## All runs of an algorithm in one program
+    compared = "\n".join(
+        f"- {row['algorithm']}: {row['runs'][0]} runs here and {row['runs'][1]} there, of {row['tasks']} tasks: "
+        f"distances here {row['ratio']:.2f} times as large, p = {row['p']:.3f}"
+        for row in result.get("comparison", {}).get("rows", [])
+    )
+    compared = f"""
+Do the learning curves differ from those of `qompose reproduce table1` on CPUs? A permutation test over runs, within
+each task, of the mean logarithm of the distance over the evaluations of a training:
 
-{where(result)} {result["total_steps"]} environment steps of each run, {result["episodes"]} episodes for a final
-distance; steps and updates per second are summed over the runs, each while the other goes on.
+{compared}
+""" if compared else ""  # fmt: skip
+    return f"""## Table I on one GPU
+
+{where(result)} {result["total_steps"]} environment steps of each run, all runs of an algorithm in one program; steps
+and updates per second are summed over the runs, each while the other goes on. Trained after
+{result["seconds_to_trained"]:.0f} s, everything after {result["seconds"]:.0f} s: compiling, training, composing and
+measuring {result["episodes"]} episodes of each policy on C MuJoCo, on the other cores.
 
 {table(header, rows)}
-{bars}"""
+{bars}
+Mean final distance (m) of each seed, the stochastic policy:
+
+{table(("algorithm", "task", "policy", "mean", "seeds", "the paper", "at most the paper's"), lines)}
+{compared}"""
 
 
 def where(result: dict[str, Any]) -> str:
