@@ -66,13 +66,14 @@ def time_updates() -> float:
     from qompose.types import Transition
 
     agent, rng, seconds = SQL(planned_updates=10_000), np.random.default_rng(0), []
-    state, replay = init(agent, 12, 3, jax.random.key(0)), init_replay(1000, 12, 3)
+    leaves, structure = jax.tree.flatten(init(agent, 12, 3, jax.random.key(0)))
+    replay = init_replay(1000, 12, 3)
     shapes = ((8, 12), (8, 3), (8,), (8, 12), (8,))
     new = Transition(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
     for number in range(ROUNDS):
         begin = time.process_time()
-        state, replay, _ = learn(agent, 16, state, replay, new, jax.random.key(1), np.uint32(number))
-        jax.block_until_ready(state)
+        leaves, replay, _ = learn(agent, 16, structure, leaves, replay, new, jax.random.key(1), np.uint32(number))
+        jax.block_until_ready(leaves)
         seconds.append(time.process_time() - begin)
     return 1e3 * statistics.median(seconds[5:])
 

@@ -96,15 +96,17 @@ def seconds_per_update(agent: SQL, seed: int, windows: int) -> tuple[float, Any]
     state = jax.jit(lambda key: agent.init(OBSERVATION, ACTION, key=key))(init_key)
     replay = init_replay(ROWS, OBSERVATION, ACTION).add(random_batch(ROWS, data_key))
     new, root = random_batch(LANES, jax.random.key(seed + 2)), jax.random.key(seed + 3)
+    leaves, structure = jax.tree.flatten(state)
     step = 0
 
     def call() -> Any:
-        nonlocal state, replay, step
-        state, replay, figures = learn(agent, UPDATES, state, replay, new, root, np.uint32(step))
+        nonlocal leaves, replay, step
+        leaves, replay, figures = learn(agent, UPDATES, structure, leaves, replay, new, root, np.uint32(step))
         step += 1
         return figures
 
-    return best_seconds(call, window=0.05, windows=windows) / UPDATES, state
+    seconds = best_seconds(call, window=0.05, windows=windows) / UPDATES
+    return seconds, jax.tree.unflatten(structure, leaves)
 
 
 def measure_updates(seed: int, quick: bool) -> dict[str, Any]:

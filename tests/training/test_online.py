@@ -24,7 +24,7 @@ from qompose.replay import init_replay
 from qompose.run import Run, name_leaves, read_metrics
 from qompose.training import learner, online
 from qompose.training.learner import learn
-from qompose.training.online import Loop, Training, explore, train_online
+from qompose.training.online import Loop, Training, choose, explore, train_online
 from qompose.training.session import train
 from qompose.types import QomposeError, Transition
 
@@ -67,13 +67,13 @@ def uninterrupted(tiny_agent, tiny_training, tmp_path_factory):
 
 
 def test_a_training_compiles_its_functions_once(tiny_agent, tiny_training, tmp_path):
-    before = np.array([explore._cache_size(), learn._cache_size()])
+    before = np.array([choose._cache_size(), learn._cache_size()])
     first = train_online(make_env(), tiny_agent, tiny_training, run=start(tmp_path / "a", tiny_agent, tiny_training))
-    once = np.array([explore._cache_size(), learn._cache_size()])
+    once = np.array([choose._cache_size(), learn._cache_size()])
     assert (once - before <= 1).all() and (once >= 1).all()
     again = train_online(make_env(), tiny_agent, replace(tiny_training, seed=1))
     interrupt_and_resume(tiny_agent, tiny_training, tmp_path / "b")
-    assert np.array_equal([explore._cache_size(), learn._cache_size()], once)
+    assert np.array_equal([choose._cache_size(), learn._cache_size()], once)
     assert digest(first) != digest(again)  # the seed matters
 
 
@@ -394,8 +394,10 @@ def test_a_round_that_diverges_gives_back_the_state_from_before_it(tiny_agent, a
         state = eqx.tree_at(lambda s: s.critic.network.weight_out, state, replace_fn=lambda w: w * blow)
         before = {name: array.copy() for name, array in name_leaves(state).items()}
         replay = init_replay(604, 2, 2)
-        state, replay, figures = learn(agent, 4, state, replay, new, learner.stream(0, learner.LEARN), np.uint32(7))
-        after = name_leaves(state)
+        leaves, structure = jax.tree.flatten(state)
+        root, step = learner.stream(0, learner.LEARN), np.uint32(7)
+        leaves, replay, figures = learn(agent, 4, structure, leaves, replay, new, root, step)
+        after = name_leaves(jax.tree.unflatten(structure, leaves))
         same = all(np.array_equal(before[name], after[name]) for name in before)
         return bool(figures["rejected"]), same, after
 
@@ -414,9 +416,9 @@ def spoil(monkeypatch, steps):
     """Let rewards that no environment could give reach the updates of some rounds."""
     real = learner.learn
 
-    def spoiled(agent, updates, state, replay, new, root, step):
+    def spoiled(agent, updates, structure, leaves, replay, new, root, step):
         bad = new._replace(reward=np.full_like(new.reward, np.inf)) if int(step) in steps else new
-        return real(agent, updates, state, replay, bad, root, step)
+        return real(agent, updates, structure, leaves, replay, bad, root, step)
 
     monkeypatch.setattr(learner, "learn", spoiled)
 
@@ -560,7 +562,8 @@ def test_every_update_of_every_round_draws_its_own_batch_and_key():
     new = Transition(jnp.zeros((64, 2)), jnp.zeros((64, 2)), rewards, jnp.zeros((64, 2)), jnp.zeros(64))
     given = []
     for step in (8, 16):
-        state, _, _ = learn(DICE, 4, jnp.zeros((4, 2)), init_replay(64, 2, 2), new, root, np.uint32(step))
+        leaves, structure = jax.tree.flatten(jnp.zeros((4, 2)))
+        (state,), _, _ = learn(DICE, 4, structure, leaves, init_replay(64, 2, 2), new, root, np.uint32(step))
         given.append(np.asarray(state))
     means, draws = np.concatenate(given).T
     assert len(np.unique(means)) == len(np.unique(draws)) == 8

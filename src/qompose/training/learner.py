@@ -94,17 +94,19 @@ def init(agent: Any, observation_size: int, action_size: int, key: PRNGKeyArray)
     return agent.init(observation_size, action_size, key=key)
 
 
-@partial(jax.jit, static_argnames=("agent", "updates"), donate_argnames=("state", "replay"))
+@partial(jax.jit, static_argnames=("agent", "updates", "structure"), donate_argnames=("leaves", "replay"))
 def learn(
-    agent: Any, updates: int, state: Any, replay: Replay, new: Transition, root: PRNGKeyArray, step: Array
-) -> tuple[Any, Replay, dict[str, Array]]:
+    agent: Any, updates: int, structure: Any, leaves: list[Array], replay: Replay, new: Transition,
+    root: PRNGKeyArray, step: Array,
+) -> tuple[list[Array], Replay, dict[str, Array]]:  # fmt: skip
     """Store a round of transitions, then take `updates` gradient steps; the figures are means over them.
 
-    A round that diverges gives back the state from before it, and figures that say `rejected`.
+    A round that diverges gives back the state from before it, and figures that say `rejected`. The state comes and goes
+    as its leaves: to take the networks apart at every call would be a tenth of what a small update costs.
     """
     replay = replay.add(new)
-    state, figures = improve(agent, updates, state, replay, root, step)
-    return state, replay, figures
+    state, figures = improve(agent, updates, jax.tree.unflatten(structure, leaves), replay, root, step)
+    return jax.tree.leaves(state), replay, figures
 
 
 def improve(
@@ -161,6 +163,15 @@ class Learner:
         self.latest: dict[str, Any] | None = None  # of a round that nobody has looked at yet
         self.rollbacks = self.in_a_row = 0
 
+    @property
+    def state(self) -> Any:
+        """The agent's networks and optimisers."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.leaves, self.structure = jax.tree.flatten(state)
+
     def take(self, record: Record) -> None:
         """Store the rounds that are whole with what one step of all lanes gave, and learn from each."""
         self.step = record.step
@@ -184,8 +195,8 @@ class Learner:
             return
         updates = self.sizes.lanes * self.options.updates_per_step
         self.updates += updates
-        self.state, self.replay, self.latest = learn(
-            self.agent, updates, self.state, self.replay, new, self.root, np.uint32(self.stored)
+        self.leaves, self.replay, self.latest = learn(
+            self.agent, updates, self.structure, self.leaves, self.replay, new, self.root, np.uint32(self.stored)
         )
 
     def experience(self) -> Transition:

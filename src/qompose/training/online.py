@@ -54,11 +54,18 @@ class Trained:
     evaluations: list[dict[str, Any]]
 
 
-@partial(jax.jit, static_argnames="agent")
 def explore(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, step: Array) -> Array:
     """Exploring actions of a whole round (lanes, act)."""
     keys = jax.random.split(jax.random.fold_in(root, step), observations.shape[0])
     return jax.vmap(lambda observation, key: agent.act(state, observation, key=key))(observations, keys)
+
+
+@partial(jax.jit, static_argnames=("agent", "structure"))
+def choose(
+    agent: Any, structure: Any, leaves: list[Array], observations: Array, root: PRNGKeyArray, step: Array
+) -> Array:
+    """The same, of a state that comes as its leaves; see `learner.learn`."""
+    return explore(agent, jax.tree.unflatten(structure, leaves), observations, root, step)
 
 
 @partial(jax.jit, static_argnames="agent")
@@ -127,8 +134,10 @@ class Loop:
             # Numbered by round, so that resumed and uninterrupted runs draw the same.
             rng = np.random.default_rng([self.options.seed, EXPLORE, self.step])
             return rng.uniform(-1.0, 1.0, (self.env.num_envs, self.env.action_size)).astype(np.float32)
-        state, step = self.learner.state, np.uint32(self.step)
-        return np.asarray(explore(self.agent, state, self.observations, self.explore_root, step))
+        learner, step = self.learner, np.uint32(self.step)
+        return np.asarray(
+            choose(self.agent, learner.structure, learner.leaves, self.observations, self.explore_root, step)
+        )
 
     def summarise(self) -> dict[str, float]:
         """The figures of the moment, under the names people know."""
