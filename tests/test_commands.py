@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -278,10 +279,11 @@ def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(ru
     assert "certificate" in out and "verdict: " in out and out.endswith("map.png and map.json\n")
     with Image.open("map.png") as picture:
         assert picture.width > 100
-    answer = ask(*command)
-    assert answer["names"] == ["right", "top"] and answer["picture"] is None
+    answer = ask(*command, "--output", "None")
+    assert answer["names"] == ["right", "top"] and answer["picture"] is None and not Path("divergence.png").exists()
     assert f"verdict: {answer['verdict']}" in out
     assert ask("explain", "right & ~(0.25 * top)", "--steps", 2, "--members", 2)["weights"] == [1.0, -0.25]
+    assert Path("divergence.png").exists()
 
 
 def test_where_nothing_can_be_explained_the_reason_is_given(refused, tiny_runs):

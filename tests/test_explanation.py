@@ -4,10 +4,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qompose.explanation import Interval, _cover, _interval, _judge, _number, _split, explain
+from qompose.explanation import (
+    STRETCHES,
+    Interval,
+    _cover,
+    _interval,
+    _judge,
+    _number,
+    _over_stretches,
+    _share,
+    _split,
+    explain,
+)
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network, expected_arrays
 from qompose.training.correct import Correction
+from qompose.training.offline import compose
 from qompose.types import QomposeError, Transition
 from qompose.view.pictures import draw_divergence
 
@@ -51,9 +63,10 @@ def report(first):
 def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
     numbers = json.loads(json.dumps(report.summary()))
     assert numbers["names"] == ["first", "second"] and numbers["weights"] == [0.5, 0.5]
-    for name in ("overestimate", "lemma", "theorem", "regret"):
+    for name in ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high"):
         assert numbers[name]["low"] <= numbers[name]["mean"] <= numbers[name]["high"]
-    assert numbers["regret"]["mean"] >= 0.0 and numbers["divergence"] > numbers["divergence_error"] > 0.0
+    assert all(0.0 <= share["low"] <= share["mean"] <= share["high"] <= 1.0 for share in numbers["coverage"].values())
+    assert numbers["regret"]["mean"] >= 0.0 and numbers["divergence"]["low"] > numbers["divergence_error"] > 0.0
     text = str(report)
     for words in ("divergence per step", "by x (down) and y (across)", "certificate", "first on second has been where",
                   "critic of second: Bellman residual", f"verdict: {report.verdict}. "):  # fmt: skip
@@ -71,26 +84,39 @@ def test_regions_hold_the_mean_divergence_of_their_states(report):
 
 def test_a_skill_and_its_twin_lose_nothing(first):
     report = explain(first & replace(first, name="twin"), options=QUICK, members=2)
-    assert abs(report.divergence) < 1e-4 and report.divergence_error < 1e-4
+    assert abs(report.divergence.mean) < 1e-4 and report.divergence_error < 1e-4
     assert report.verdict == "compose" and report.regret.low >= 0.0
     # Of the two networks the one that says more: Student's quantile for one degree of freedom is 6.314.
     larger = report.regret.mean + (report.regret.high - report.regret.mean) / 6.314
     assert larger < 0.05 * report.spread
-    assert min(report.coverage.values()) > 0.9
+    assert min(share.mean for share in report.coverage.values()) > 0.9
 
 
 def test_skills_that_saw_different_places_are_not_composed(first):
     report = explain(first & make_skill("far", 2, centre=20.0), options=QUICK, members=2)
-    assert max(report.coverage.values()) < 0.1
+    assert max(share.mean for share in report.coverage.values()) < 0.1
     assert report.verdict == "train" and "has been where only" in report.reason
 
 
+@pytest.mark.parametrize(("algorithm", "critic"), [("ddpg", "critic"), ("naf", "quadratic")])
+def test_skills_without_a_soft_value_have_no_certificate_and_no_correction(first, algorithm, critic):
+    rng = np.random.default_rng(0)
+    networks = {
+        "critic": random_network({"kind": critic, "hidden": [6], "layer_norm": True}, rng),
+        "sampler": random_network({"kind": "actor", "hidden": [6], "layer_norm": False}, rng)
+        if algorithm == "ddpg" else None,
+    }  # fmt: skip
+    fields = {"algorithm": algorithm, "temperature": None, "estimator": None, **networks}
+    pair = [replace(first, name=name, **fields) for name in ("a", "b")]
+    message = f"skill 'a' learned with {algorithm}: no soft value, so no correction, no certificate"
+    for attempt in (lambda: explain(pair[0] & pair[1]), lambda: compose(pair[0] & pair[1], correct=True)):
+        with pytest.raises(QomposeError, match=message):
+            attempt()
+
+
 def test_where_there_is_no_certificate_the_reason_is_given(first):
-    ddpg = {"algorithm": "ddpg", "temperature": None, "estimator": None}
-    ddpg["sampler"] = random_network({"kind": "actor", "hidden": [6], "layer_norm": False}, np.random.default_rng(0))
-    pair = [replace(first, name=name, **ddpg) for name in ("a", "b")]
     for expression, message in (
-        (pair[0] & pair[1], "skill 'a' learned with ddpg: no soft value, so no correction or certificate"),
+        (first | replace(first, name="b"), "is no weighted sum of skills: correction, certificate and gpi need one"),
         (first.strip() & replace(first, name="b"), "skill 'first' carries no replay"),
         (first.thin(500) & replace(first, name="b"), "a replay has only 500 transitions; it takes 1000"),
     ):
@@ -116,12 +142,12 @@ def test_no_member_sees_what_is_held_out_and_none_sees_what_another_does():
 )  # fmt: skip
 def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
     figures = {"regret": Interval(high, high, high), "spread": 10.0, "doubt": doubt}
-    places = dict(zip(("a on b", "b on a"), coverage, strict=True))
+    places = {pair: Interval(share, 0.0, 1.0) for pair, share in zip(("a on b", "b on a"), coverage, strict=True)}
     found, reason = _judge(figures, places, 0.5)
     assert found == verdict and "residuals" not in reason
     assert ("a has been where only 5%" in reason) == (coverage[0] < 0.1)
     if max(coverage) > 0.1:
-        assert "Bellman residuals could add up to 7, which a correction with" in _judge(figures, places, 7.0)[1]
+        assert "Bellman residuals could add up to 7 (a correction with" in _judge(figures, places, 7.0)[1]
 
 
 def test_runs_of_one_name_are_told_apart(first):
@@ -155,4 +181,25 @@ def test_coverage_is_of_one_skill_by_the_other():
     narrow = replace(narrow, replay=narrow.replay._replace(observation=0.1 * narrow.replay.observation))
     data = Transition(*(np.concatenate(parts) for parts in zip(narrow.replay, wide.replay, strict=True)))
     found = _cover(["narrow", "wide"], data, [1000, 1000])
-    assert found["narrow on wide"] < 0.2 < 0.8 < found["wide on narrow"]
+    assert found["narrow on wide"].mean < 0.2 < 0.8 < found["wide on narrow"].mean
+
+
+def test_the_interval_of_a_mean_over_time_holds_it_also_where_neighbours_are_alike():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(300):
+        x = np.zeros(4000)  # an AR(1) process of mean 0, correlated over some 20 steps
+        noise = rng.standard_normal(len(x))
+        for k in range(1, len(x)):
+            x[k] = 0.95 * x[k - 1] + noise[k]
+        found = _over_stretches(x)
+        held.append(found.low <= 0.0 <= found.high)
+    assert 0.82 < np.mean(held) < 0.96
+    assert _over_stretches(np.arange(4.0 * STRETCHES)).mean == pytest.approx(2.0 * STRETCHES - 0.5)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.97])
+def test_the_interval_of_a_share_holds_it_in_nine_of_ten_cases(share):
+    rng = np.random.default_rng(0)
+    found = [_share(rng.random(500) < share) for _ in range(1000)]
+    assert 0.86 < np.mean([interval.low <= share <= interval.high for interval in found]) < 0.94
+    assert _share(np.zeros(500, bool)).low == 0.0 and 0.0 < _share(np.zeros(500, bool)).high < 0.01

@@ -199,7 +199,7 @@ def explain(
     steps: int = 8_000,
     members: int = 3,
     seed: int = 0,
-    output: Path | None = None,
+    output: Path | None = Path("divergence.png"),
     json: Switch = False,
 ) -> dict[str, Any] | None:
     """Say how much skills disagree and what their sum would lose, without an environment.
@@ -213,7 +213,7 @@ def explain(
         steps: Gradient steps of the bounds and the certificate.
         members: Networks that learn them from different parts of the replays.
         seed: Seed of everything random.
-        output: Picture of the divergence to write; the numbers go into a .json beside it.
+        output: Picture of the divergence to write, None for none; the numbers go into a .json beside it.
         json: Print the answer as JSON.
     """
     from qompose import explanation

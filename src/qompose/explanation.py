@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from qompose.skill.algebra import critic_of, linear_form, unite_replays
 from qompose.skill.artifact import Skill
@@ -42,11 +42,16 @@ LARGEST_DOUBT = 0.5
 # Coordinates of an observation that make a map, if its names have them.
 MAPS = (("puck_x", "puck_y"), ("brick_x", "brick_y"), ("x", "y"))
 REFERENCE, PROBES = 4000, 500
+STRETCHES = 20  # of held-out time, for the interval of the divergence
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over held-out states, and an interval that should hold it in nine cases of ten (see `_interval`)."""
+    """A mean over held-out states, and an interval that should hold it in nine cases of ten.
+
+    What networks learned: by the jackknife over them (`_interval`). Divergence: over stretches of time
+    (`_over_stretches`). Shares: Wilson's, of independent states (`_share`).
+    """
 
     mean: float
     low: float
@@ -61,17 +66,17 @@ class Explanation:
     weights: list[float]
     temperature: float
     discount: float
-    divergence: float  # mean of κ over held-out states, per step
+    divergence: Interval  # κ per step
     divergence_error: float  # mean standard error of one κ
     overestimate: Interval  # V_Σ − V*_w
     lemma: Interval  # at most this by Lemma 1: −α log E_{π_Σ} exp(−C*/α)
     theorem: Interval  # E_{π_Σ} D* of Theorem 1
     regret: Interval  # V*_w − V^{π_Σ}, the certificate
-    regret_high: float  # the regret that one state in ten exceeds
+    regret_high: Interval  # the regret that one state in ten exceeds
     spread: float  # of V_Σ over held-out states, from the 5th to the 95th hundredth
     doubt: float  # disagreement of members on C(s, ·), relative to what it differs by
     bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0: the paper's bounds are claimed
-    coverage: dict[str, float]  # "a on b": share of b's states that lie where a has been
+    coverage: dict[str, Interval]  # "a on b": share of b's states that lie where a has been
     residual: dict[str, float]  # RMS Bellman residual of each critic on its own replay, in its temperature
     axes: tuple[str, str]
     positions: np.ndarray  # (n, 2), where the states are
@@ -95,12 +100,13 @@ class Explanation:
     def summary(self) -> dict[str, Any]:
         """Plain numbers and words, for JSON."""
         x, y, cells = self.regions()
-        intervals = ("overestimate", "lemma", "theorem", "regret")
-        plain = ("names", "weights", "temperature", "discount", "divergence", "divergence_error", "regret_high",
-                 "spread", "doubt", "bounds_hold", "coverage", "residual", "verdict", "reason")  # fmt: skip
+        intervals = ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high")
+        plain = ("names", "weights", "temperature", "discount", "divergence_error", "spread", "doubt", "bounds_hold",
+                 "residual", "verdict", "reason")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: vars(getattr(self, name)) for name in intervals},
+            "coverage": {pair: vars(share) for pair, share in self.coverage.items()},
             "regions": {"axes": list(self.axes), "x": x.tolist(), "y": y.tolist(),
                         "divergence": [[None if np.isnan(c) else float(c) for c in row] for row in cells]},
         }  # fmt: skip
@@ -115,22 +121,25 @@ class Explanation:
         lines = [
             f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: the skills fit together",
             "",
-            f"divergence per step, in temperatures {self.divergence / alpha:10.3g}   "
-            f"(standard error of one state {self.divergence_error / alpha:.2g})",
-            f"  by {self.axes[0]} (down) and {self.axes[1]} (across):",
+            "over held-out states, [90 % interval]",
+            line("divergence per step, temperatures", _scaled(self.divergence, 1.0 / alpha))
+            + f"   (standard error of one state {self.divergence_error / alpha:.2g})",
+            f"  over all states, by {self.axes[0]} (down) and {self.axes[1]} (across):",
             *self._table(),
-            "",
-            "over held-out states, in units of the return   [90 % interval]",
+            "in units of the return",
             line("  V of the sum is too high by", self.overestimate),
             line("  at most, by Lemma 1", self.lemma),
             line("  Q of its policy loses at most (D*)", self.theorem)
             + ("" if self.bounds_hold else "   (not claimed for these weights)"),
             line("  regret of its policy (certificate)", self.regret),
-            f"    one state in ten loses more than {self.regret_high:.3g}; "
-            f"V differs by {self.spread:.3g} between states",
+            line("    one state in ten loses more than", self.regret_high),
+            f"  V differs by {self.spread:.3g} between states",
             f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
             "",
-            *(f"{name} has been where {share:.0%} of the states are" for name, share in self.coverage.items()),
+            *(
+                f"{name} has been where {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of the states are"
+                for name, share in self.coverage.items()
+            ),
             *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
             "",
             f"verdict: {self.verdict}. {self.reason}",
@@ -259,13 +268,13 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
     total = states.values @ np.asarray(weights, np.float32) - states.kappa
     low, high = np.quantile(total, [0.05, 0.95])
     return {
-        "divergence": float(states.kappa.mean()),
+        "divergence": _over_stretches(states.kappa),
         "divergence_error": float(states.error.mean()),
         "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
         "lemma": _interval(soft_minimum(lemma, log_weight, temperature)),
         "theorem": _interval(expect(theorem, log_weight)),
         "regret": _interval(regret, least=0.0),
-        "regret_high": float(np.quantile(regret.mean(axis=0), 0.9)),
+        "regret_high": _interval(np.quantile(regret, 0.9, axis=1)[:, None], least=0.0),
         "spread": float(high - low),
         "doubt": float(disagreement / max(signal, 1e-6 * temperature)),
     }
@@ -281,6 +290,26 @@ def _interval(x: np.ndarray, least: float = -np.inf) -> Interval:
     degrees = len(each) - 1
     reach = stdtrit(degrees, 0.5 + LEVEL / 2.0) * degrees * np.std(each, ddof=1) / (degrees + 1.0) ** 0.5
     return Interval(*(float(max(value, least)) for value in (each.mean(), each.mean() - reach, each.mean() + reach)))
+
+
+def _over_stretches(x: np.ndarray) -> Interval:
+    """Of the mean of what follows in time: neighbours are alike, the means of stretches nearly independent."""
+    means = np.array([part.mean() for part in np.array_split(x, STRETCHES)])
+    reach = stdtrit(STRETCHES - 1, 0.5 + LEVEL / 2.0) * np.std(means, ddof=1) / STRETCHES**0.5
+    return Interval(*(float(x.mean() + side * reach) for side in (0.0, -1.0, 1.0)))
+
+
+def _share(hits: np.ndarray) -> Interval:
+    """Of the share of hits among independent trials (Wilson)."""
+    n, z = len(hits), float(ndtri(0.5 + LEVEL / 2.0))
+    share = float(np.mean(hits))
+    middle = (share + z**2 / (2.0 * n)) / (1.0 + z**2 / n)
+    reach = z * (share * (1.0 - share) / n + z**2 / (4.0 * n**2)) ** 0.5 / (1.0 + z**2 / n)
+    return Interval(share, max(middle - reach, 0.0), min(middle + reach, 1.0))
+
+
+def _scaled(interval: Interval, factor: float) -> Interval:
+    return Interval(factor * interval.mean, factor * interval.low, factor * interval.high)
 
 
 def _number(names: Sequence[str]) -> list[str]:
@@ -300,7 +329,7 @@ def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths:
     return result
 
 
-def _cover(names: Sequence[str], data: Transition, lengths: Sequence[int]) -> dict[str, float]:
+def _cover(names: Sequence[str], data: Transition, lengths: Sequence[int]) -> dict[str, Interval]:
     """`a on b` -> share of b's states as near to a's as a's own later states are, by the nearest neighbour."""
     scale = np.maximum(data.observation.std(axis=0), 1e-3)
     rng = np.random.default_rng(0)
@@ -320,8 +349,7 @@ def _cover(names: Sequence[str], data: Transition, lengths: Sequence[int]) -> di
         near = np.quantile(nearest(some(states[at:], PROBES), known), 0.95)
         for theirs, others in zip(names, replays, strict=True):
             if theirs != mine:
-                share = np.mean(nearest(some(others, PROBES), known) <= near)
-                result[f"{mine} on {theirs}"] = float(share)
+                result[f"{mine} on {theirs}"] = _share(nearest(some(others, PROBES), known) <= near)
     return result
 
 
@@ -335,15 +363,16 @@ def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
     return (names[0], names[last]), [0, last]
 
 
-def _judge(figures: Mapping[str, Any], coverage: Mapping[str, float], own_errors: float) -> tuple[str, str]:
+def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_errors: float) -> tuple[str, str]:
     """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to."""
     regret, spread = figures["regret"], figures["spread"]
     caveats = []
-    for pair, share in coverage.items():
+    for pair, interval in coverage.items():
         mine, _, theirs = pair.partition(" on ")
+        share = interval.mean
         if share >= LITTLE_COVERAGE:
             continue
-        if coverage[f"{theirs} on {mine}"] < LITTLE_COVERAGE:
+        if coverage[f"{theirs} on {mine}"].mean < LITTLE_COVERAGE:
             return "train", (
                 f"{mine} has been where only {share:.0%} of the states of {theirs} are, and the other way round, so "
                 "what each says of the other's is a guess: train from scratch, or the skills for longer at a higher "
@@ -355,8 +384,8 @@ def _judge(figures: Mapping[str, Any], coverage: Mapping[str, float], own_errors
     little = SMALL_REGRET * spread
     if own_errors > little:
         caveats.append(
-            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g}, which "
-            "a correction with residuals takes off"
+            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} (a "
+            "correction with residuals takes them off in theory; on the pusher's corners it did harm)"
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     if regret.high <= little:

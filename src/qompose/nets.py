@@ -168,7 +168,7 @@ class _ComposedQ(eqx.Module):
 
 
 class SumQ(_ComposedQ):
-    """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q."""
+    """Q_Σ = Σ w_i Q_i (paper, eq 6): a composed Q is one more Q. For what it bounds see `combine_values`."""
 
     weights: tuple[float, ...] = eqx.field(static=True)
 
@@ -219,7 +219,10 @@ class PreferQ(_ComposedQ):
 
 
 class CorrectedQ(_ComposedQ):
-    """Q_w = Σ w_i Q_i − C_w: a composed Q without what the skills' later disagreement makes it overestimate."""
+    """Q_w = Σ w_i Q_i − C_w: a composed Q without what the skills' later disagreement makes it overestimate.
+
+    The optimal Q of the composed task if the Q_i are those of theirs and C_w is exact; with learned ones no bound.
+    """
 
     # The members are the sum and the correction.
 
@@ -232,7 +235,10 @@ class CorrectedQ(_ComposedQ):
 
 
 class GpiQ(_ComposedQ):
-    """max_i Q^{π_i}_w: the best of what following each of several policies is worth (Hunt et al. 2019)."""
+    """max_i Q^{π_i}_w: the best of what following each of several policies is worth (Hunt et al. 2019).
+
+    A lower bound of Q* where the Q^{π_i}_w are exact; of learned ones the maximum is biased upwards.
+    """
 
     # One member for each policy.
 

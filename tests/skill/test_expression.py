@@ -282,7 +282,9 @@ def test_gpi_takes_a_weighted_sum_and_is_a_term():
     assert form.leaves == (a, b) and repr(form) == "gpi({a: 0.7, b: -0.2})"
     assert [weight for _, weight in weights_of(3 * form & c)] == [0.75, 0.25]
     for wrong in (a | b, prefer(a, b, slack=1), gpi(a & b), (a | b) & c):
-        with pytest.raises(QomposeError, match="is no weighted sum of skills, and only that is meant here"):
+        with pytest.raises(
+            QomposeError, match="is no weighted sum of skills: correction, certificate and gpi need one"
+        ):
             gpi(wrong)
     with pytest.raises(QomposeError, match="is not an expression of skills"):
         gpi("a & b")

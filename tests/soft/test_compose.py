@@ -131,6 +131,16 @@ def test_or_is_a_lower_bound_of_the_task_of_the_larger_reward_whatever_the_rewar
     assert np.max(q - optimal_q(mixed(reward), kernel, ALPHA)) > 1e-2
 
 
+@pytest.mark.parametrize(("temperature", "holds"), [(0.2, True), (ALPHA, True), (2.0, False)])
+def test_or_is_a_lower_bound_at_no_higher_temperature_than_the_skills_own(temperature, holds):
+    kernel, _ = goals(0.9, deterministic=False)
+    reward = 3.0 * np.random.default_rng(7).normal(size=(200, 3, 6, 3))
+    each = optimal_q(reward, kernel[:, None], ALPHA)
+    q = mix_values(list(np.moveaxis(each, 1, 0)), WEIGHTS, temperature)
+    over = np.max(q - optimal_q(reward.max(axis=1), kernel, temperature))
+    assert over < 1e-9 if holds else over > 0.1
+
+
 # ----------------------------------------------------------------------------------------------------- AND and AVOID
 
 

@@ -87,7 +87,8 @@ class Expression:
         """OR, any of them: Q = α log Σ w_i exp(Q_i/α), w_i relative to the sum of all, α the skills' common one.
 
         Exact where the rewards differ only on steps that end the episode, dynamics are deterministic and γ = 1. A lower
-        bound where any dynamics and γ take their place, and for the task of reward max_i r_i; else a heuristic.
+        bound where any dynamics and γ take their place, and for the task of reward max_i r_i; else a heuristic. At a
+        temperature above the skills' own a heuristic in every case.
         """
         return Or(_terms(self, Or) + _terms(other, Or)) if isinstance(other, Expression) else NotImplemented
 
@@ -256,7 +257,7 @@ def linear_weights_of(expression: Any) -> list[tuple[Any, float]]:
     pairs = weights_of(expression)
     for term, _ in pairs:
         if isinstance(term, Or | Prefer | Gpi):
-            raise QomposeError(f"{show(term)} is no weighted sum of skills, and only that is meant here")
+            raise QomposeError(f"{show(term)} is no weighted sum of skills: correction, certificate and gpi need one")
     return pairs
 
 
@@ -281,8 +282,9 @@ def prefer(high: Any, low: Any, *, slack: Any, width: Any = None, strength: Any 
 
     ε = `slack` is how much of high's value one decision may give up, in reward units: it has no default, since only
     the task says what matters. τ = `width`, a quarter of the slack unless given, is how soft that limit is. Beyond it a
-    unit of Q_high costs β/τ units of Q_low, β = `strength`; 10 unless given. max_a Q_high is estimated as the highest
-    among fixed actions, the same for everyone, which falls short of it in many dimensions and so widens the slack.
+    unit of Q_high costs β/τ units of Q_low, β = `strength`: 10 τ unless given, so 10 units. max_a Q_high is estimated
+    as the highest among fixed actions, the same for everyone, which falls short of it in many dimensions and so widens
+    the slack.
     More levels are nested: `prefer(a, prefer(b, c, slack=0.2), slack=0.5)`.
     A heuristic: the value of no task, and no bound; what is given up adds up over the decisions of an episode.
     """
@@ -341,7 +343,10 @@ def check_weight(weight: Any, what: str = "weight") -> float:
 
 
 def from_weights(weights: Mapping[Any, Any]) -> Weighted:
-    """The form Σ w_i Q_i with the weights exactly as given: finite, not zero, of either sign and any sum."""
+    """The form Σ w_i Q_i with the weights exactly as given: finite, not zero, of either sign and any sum.
+
+    A bound or a heuristic, by the signs of the weights, as `&` and `~` are; exact only by chance.
+    """
     if not isinstance(weights, Mapping) or not weights:
         raise QomposeError("weights must be a mapping from skills to numbers with at least one entry")
     for leaf in weights:

@@ -44,9 +44,10 @@ def mix_values(values: Sequence[Any], weights: Sequence[float], temperature: flo
     """Q_or(s,a) = α log Σ_i w_i exp(Q_i(s,a)/α), w_i > 0 of sum one: the mixture of the policies as an energy.
 
     V_or = α log Σ w_i exp(V_i/α), and exp((Q_or − V_or)/α) is the mixture Σ_i w_i exp((V_i − V_or)/α) π_i.
-    Q_or ≤ max_i Q_i, and so a lower bound of Q* for the reward max_i r_i, always. Where the r_i differ only on steps
-    that end the episode, also a lower bound of Q* for the reward α log Σ w_i exp(r_i/α) and of the Q^π of its own
-    policy; exact if, besides, the dynamics are deterministic and γ = 1 (cf. van Niekerk et al. 2019).
+    Q_or ≤ max_i Q_i, and so a lower bound of Q* for the reward max_i r_i, if α is not above the skills' temperature
+    (what is warmer is worth less). Where the r_i differ only on steps that end the episode, and α is the skills' own,
+    also a lower bound of Q* for the reward α log Σ w_i exp(r_i/α) and of the Q^π of its own policy; exact if, besides,
+    the dynamics are deterministic and γ = 1 (cf. van Niekerk et al. 2019).
     Differs: a mean instead of a sum, so that a skill and its twin make the same skill, and V_or ≤ max_i V_i.
     Values broadcast; they and α are in reward units.
     """

@@ -1,7 +1,8 @@
 """Divergence correction: what Σ w_i Q_i overestimates because the skills will not agree later.
 
-`Q*_w = Σ w_i Q_i − C_w`, and C_w is the fixed point of an equation without rewards (Hunt et al. 2019 for two skills;
-any weights and temperatures here, see `soft.finite.correction`). With A_i = Q_i − V_i and π_Σ ∝ exp(Σ w_i Q_i/α),
+For soft-optimal Q_i `Q*_w = Σ w_i Q_i − C_w`, exactly, and C_w is the fixed point of an equation without rewards (Hunt
+et al. 2019 for two skills; any weights and temperatures here, see `soft.finite.correction`). With A_i = Q_i − V_i and
+π_Σ ∝ exp(Σ w_i Q_i/α),
 
     log E_U exp([Σ w_i A_i − C_w]/α) = −κ/α + log E_{π_Σ} exp(−C_w/α),   κ = −α log E_U exp(Σ w_i A_i/α),
 

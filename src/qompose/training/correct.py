@@ -94,7 +94,7 @@ def check_correctable(skills: Sequence[Skill]) -> None:
     for skill in skills:
         if skill.algorithm != "sql":
             raise QomposeError(
-                f"skill {skill.name!r} learned with {skill.algorithm}: no soft value, so no correction or certificate"
+                f"skill {skill.name!r} learned with {skill.algorithm}: no soft value, so no correction, no certificate"
             )
         if skill.critic.spec["kind"] != "critic":
             raise QomposeError(
@@ -332,6 +332,7 @@ def learn_correction(
 ) -> QFunction:
     """C_w of a linear sum of skills as one more network: `Q*_w = Σ w_i Q_i − C_w`.
 
+    The equation is exact for soft-optimal Q_i; what is learned of it is an estimate, and no bound.
     data: the union of the skills' replays. `rewards` (N,) of each skill on all of it: where critics are not optimal,
     their Bellman residuals are taken off as well, and the equation stays exact (`soft.finite.correction`). With
     `options.residuals` they are computed from the skills' tasks. Raises QomposeError for skills that have no

@@ -24,7 +24,10 @@ LONGER = 4
 
 @dataclass(frozen=True)
 class Corrections:
-    """C_w of some skills for every w ≥ 0, learned at once: `compose({a: 0.7, b: 0.3}, correct=corrections)`."""
+    """C_w of some skills for every w ≥ 0, learned at once: `compose({a: 0.7, b: 0.3}, correct=corrections)`.
+
+    Exact as far as the skills' Q are optimal and C_w is learned; at the sum's own temperature alone, and not saved.
+    """
 
     skills: tuple[Skill, ...]
     values: Values
