@@ -598,19 +598,18 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 
 
 def fine_tune(result: dict[str, Any]) -> str:
-    rows = [
-        (
-            row["seed"], f"{row['composed']['mean']:.3f}", f"{row['further']['mean']:.3f}", f"{row['level']:.3f}",
-            row["steps_to_level"], row["online_steps_to_level"],
-            f"{row['steps_to_level'] / row['online_steps_to_level']:.2f}",
-        )
-        for row in result["rows"]
-    ]  # fmt: skip
+    rows = []
+    for row in result["rows"]:
+        steps, others = row["steps_to_level"], row["scratch_steps_to_level"]
+        reached = ("never", others, "") if steps is None else (steps, others, f"{steps / others:.2f}")
+        means = (row["composed"]["mean"], row["further"]["mean"], row["level"])
+        rows.append((row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
     return f"""## Training a composition of the pusher further
 
 Left and bottom composed, the composition trained further on the corner for a quarter of the steps of a training from
-scratch: distance (m, 100 episodes), and environment steps to the level that both reach (20 episodes at a time). Median
-share of the steps {result["median_share_of_steps"]:.2f} (bar: {result["bar"]:g}).
+scratch: distance (m, 100 episodes), and environment steps to the level of the training from scratch, which is its mean
+over its last quarter (20 episodes at a time). The steps of left and bottom themselves are not counted. At most
+{result["bar"]:g} of the steps from scratch (the bar) in {result["seeds_at_bar"]} of {len(rows)} seeds.
 
 {table(("seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
 """

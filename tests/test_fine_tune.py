@@ -1,0 +1,24 @@
+"""What counts as the level of a training from scratch, and as reached."""
+
+from benchmarks import fine_tune, measurements
+
+SCRATCH = [[10, 1.0], [20, 0.2], [30, 0.5], [40, 0.3]]  # the last quarter is its last point
+
+
+def test_the_level_is_that_of_the_last_quarter_and_the_first_evaluation_there_counts():
+    record = {"composed": {"mean": 0.9}, "points": [[2, 0.4], [4, 0.3], [6, 0.1]]}
+    found = fine_tune.count_steps(record, SCRATCH, 40)
+    assert found == {"level": 0.3, "steps_to_level": 4, "scratch_steps_to_level": 20}
+    there = fine_tune.count_steps({"composed": {"mean": 0.25}, "points": []}, SCRATCH, 40)
+    never = fine_tune.count_steps({"composed": {"mean": 0.9}, "points": [[2, 0.4]]}, SCRATCH, 40)
+    assert there["steps_to_level"] == 0 and never["steps_to_level"] is None
+
+
+def test_the_page_says_never_where_the_level_was_not_reached():
+    means = {"composed": {"mean": 0.9}, "further": {"mean": 0.4}}
+    rows = [
+        {"seed": seed, **means, "level": 0.3, "steps_to_level": steps, "scratch_steps_to_level": 20}
+        for seed, steps in enumerate((4, None))
+    ]
+    page = measurements.fine_tune({"rows": rows, "bar": 0.25, "seeds_at_bar": 1})
+    assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page and "in 1 of 2 seeds" in page
