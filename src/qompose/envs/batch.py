@@ -2,8 +2,8 @@
 
 The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
 true last observation stays in what the step returns. Lanes may be of several tasks that differ in what they reward.
-Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo step by step for the pusher and the point mass, on the CPU;
-tasks with a memory (all of Sawyer's) are refused.
+Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo step by step for the pusher and the point mass, on
+the CPU; tasks with a memory (all of Sawyer's) are refused.
 """
 
 from __future__ import annotations
