@@ -19,9 +19,8 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, fine_tune, scaling, fused,
-peers and yardsticks), `qompose reproduce`
-those of the paper: hours on two cores.
+reliability` run those of the library again (but corner_extraction, fine_tune, wall_clock,
+scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
 """
 
 
@@ -615,6 +614,25 @@ over its last quarter (20 episodes at a time). The steps of left and bottom them
 """
 
 
+def wall_clock(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["seed"], f"{row['seconds']:.0f}", *(f"{distance:.3f}" for distance in row["distances"].values()),
+            "yes" if row["at_bar"] else "**no**",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    bars = " and ".join(f"{bar:.2f} m" for bar in result["bars_of_distances"].values())
+    return f"""## From nothing to a composition
+
+The demonstration as a user starts it, {result["total_steps"]} steps for each skill: seconds until everything is
+trained, composed, evaluated and drawn, median {result["median_seconds"]:.0f} s (bar: {result["bar"]:.0f}), and mean distances of
+100 episodes (m). The bars of left and bottom are {bars}.
+
+{table(("seed", "s", *result["rows"][0]["distances"], "both at their bars"), rows)}
+"""
+
+
 def reliability(sections: dict[str, dict[str, Any]]) -> str:
     """A row for each section that is there; each has a command, a machine and a commit of its own in the file."""
 
@@ -719,6 +737,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         soft_value,
         update_speed,
         act_speed,
+        wall_clock,
         scaling,
         fused,
         peers,
