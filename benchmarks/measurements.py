@@ -626,8 +626,8 @@ def wall_clock(result: dict[str, Any]) -> str:
     return f"""## From nothing to a composition
 
 The demonstration as a user starts it, {result["total_steps"]} steps for each skill: seconds until everything is
-trained, composed, evaluated and drawn, median {result["median_seconds"]:.0f} s (bar: {result["bar"]:.0f}), and mean distances of
-100 episodes (m). The bars of left and bottom are {bars}.
+trained, composed, evaluated and drawn, median {result["median_seconds"]:.0f} s (bar: {result["bar"]:.0f}), and mean
+distances of 100 episodes (m). The bars of left and bottom are {bars}.
 
 {table(("seed", "s", *result["rows"][0]["distances"], "both at their bars"), rows)}
 """
