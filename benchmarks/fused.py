@@ -9,14 +9,13 @@ all algorithms are compiled at once. Each run becomes a skill in the runs folder
 other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1` does
 (but for its informed rows). `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine
 without a GPU; its figures are marked: they say that the program works, nothing about its speed.
-Writes results/fused.json. `--compare` needs no GPU: it tests whether the learning curves in that file differ from those
-of the ordinary trainings in the folder of a `qompose reproduce table1`, and adds what it finds.
+Writes results/fused.json. `--compare` needs no GPU: it tests whether learning curves and final distances in that file
+differ from those in the folder of a `qompose reproduce table1`, and adds what it finds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -28,10 +27,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.machine import RESULTS, write_results
+from benchmarks.machine import add_result, read_results, write_results
 from qompose import store
-from qompose.paper import study as paper
 from qompose.paper.jobs import choose_cores
+from qompose.paper.study import CORNERS, EPISODES, Study, curve_of
+from qompose.paper.study import Case as Policy
 from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system
 from qompose.tasks.pusher import GOALS
@@ -53,7 +53,7 @@ class Plan:
     seeds: int
     hidden: tuple[int, ...]
     options: Training
-    study: paper.Study
+    study: Study
 
     @property
     def cases(self) -> list[fused.Case]:
@@ -62,11 +62,11 @@ class Plan:
     def agent(self, algorithm: str) -> Any:
         return ALGORITHMS[algorithm](hidden=self.hidden)
 
-    def policies(self, algorithm: str) -> list[paper.Case]:
+    def policies(self, algorithm: str) -> list[Policy]:
         """What the study measures: what was trained, and the corners composed of it."""
-        corners = [task for task, parts in paper.CORNERS.items() if set(parts) <= set(self.tasks)]
+        corners = [task for task, parts in CORNERS.items() if set(parts) <= set(self.tasks)]
         rows = [*((task, False) for task in self.tasks), *((task, True) for task in corners)]
-        return [paper.Case(algorithm, task, seed, merged) for task, merged in rows for seed in range(self.seeds)]
+        return [Policy(algorithm, task, seed, merged) for task, merged in rows for seed in range(self.seeds)]
 
 
 def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str,
 
     trained = fused.run(prepared, on_stretch=note)
     for case, run in zip(plan.cases, trained, strict=True):
-        folder = plan.study.run_of(paper.Case(algorithm, case.task, case.seed))
+        folder = plan.study.run_of(Policy(algorithm, case.task, case.seed))
         folder.mkdir(parents=True, exist_ok=True)
         store.write_json(folder / "system.json", describe_system())
         fused.fused_skill(case, plan.agent(algorithm), plan.options, run).save(folder / SKILL, overwrite=True)
@@ -102,7 +102,7 @@ def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str,
     return row
 
 
-def summarise(algorithm: str, records: dict[paper.Case, dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(algorithm: str, records: dict[Policy, dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean distance of each seed on C MuJoCo, beside the paper's."""
     means: dict[tuple[str, bool], list[float]] = {}
     for case, record in records.items():  # seed by seed
@@ -120,6 +120,8 @@ def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
     """Everything: compile, train, compose, measure."""
     begin = time.perf_counter()
     plan.study.open()
+    if (plan.study.folder / "episodes").exists():
+        raise QomposeError(f"{plan.study.folder} holds what was measured of earlier runs; give another --runs-dir")
     with ThreadPoolExecutor() as compilers, ThreadPoolExecutor(1) as measurer:
         compiled = {
             name: compilers.submit(fused.prepare, plan.cases, plan.agent(name), plan.options) for name in algorithms
@@ -133,40 +135,67 @@ def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
     return {"rows": rows, "table": table, "seconds_to_trained": trained, "seconds": time.perf_counter() - begin}
 
 
-def compare(rows: Sequence[dict[str, Any]], study: paper.Study, seed: int = 0) -> list[dict[str, Any]]:
-    """Do the trainings differ from those of the study? A permutation test over runs, within each task.
+Runs = tuple[Sequence[float], Sequence[float]]  # scores of the runs here and there, of one task
 
-    The score of a run is the mean logarithm of its distance over the evaluations that both have. With equal learning
-    every choice of which runs of a task were made here is as likely as the one that happened.
+
+def compare_curves(rows: Sequence[dict[str, Any]], study: Study) -> list[dict[str, Any]]:
+    """Do the trainings of each algorithm differ from those of the study? See `permute`.
+
+    The score of a run is the mean logarithm of its distance over the evaluations that both have.
     """
     found = []
     for row in rows:
         scores: dict[str, tuple[list[float], list[float]]] = {}
         for curve in row["curves"]:
-            case = paper.Case(row["algorithm"], curve["task"], curve["seed"])
+            case = Policy(row["algorithm"], curve["task"], curve["seed"])
             here, there = scores.setdefault(case.task, ([], []))
             here.append(_score(curve["points"]))
             steps = {step for step, _ in curve["points"]}
-            points = [point for point in paper.curve_of(study.run_of(case), "distance") if point[0] in steps]
+            points = [point for point in curve_of(study.run_of(case), "distance") if point[0] in steps]
             there += [_score(points)] if len(points) == len(steps) else []
-        compared = [pair for pair in scores.values() if pair[1]]
-        if compared:
-            found.append({"algorithm": row["algorithm"], **_permute(compared, np.random.default_rng(seed))})
-    return found
+        found.append({"algorithm": row["algorithm"], "what": "curves", **permute(list(scores.values()))})
+    return [row for row in found if row["tasks"]]
+
+
+def compare_ends(table: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same of the final distances, trained and merged, in this table and in that of `qompose reproduce table1`."""
+
+    def seeds_in(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, bool, str], Sequence[float]]:
+        return {
+            (row["algorithm"], row["merged"], row["task"]): np.log(row["seeds"]).tolist() for row in rows
+            if not row.get("informed") and row.get("mode", "sample") == "sample"
+        }  # fmt: skip
+
+    here, there = seeds_in(table), seeds_in(reference)
+    pairs: dict[tuple[str, bool], list[Runs]] = {}
+    for key, scores in here.items():
+        pairs.setdefault(key[:2], []).append((scores, there.get(key, [])))
+    found = [
+        {"algorithm": algorithm, "what": "merged" if merged else "trained", **permute(runs)}
+        for (algorithm, merged), runs in pairs.items()
+    ]
+    return [row for row in found if row["tasks"]]
 
 
 def _score(points: Sequence[Sequence[float]]) -> float:
     return float(np.mean(np.log([distance for _, distance in points])))
 
 
-def _permute(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], rng: np.random.Generator) -> dict[str, Any]:
-    """Mean ratio of distances, here to there, and how often chance alone gives one as far from 1."""
+def permute(pairs: Sequence[Runs], seed: int = 0) -> dict[str, Any]:
+    """Ratio of distances, here to there, and how often chance alone gives one as far from 1: a permutation test.
 
-    def difference(pair: tuple[Sequence[float], Sequence[float]], shuffle: bool) -> float:
+    If nothing differs, every choice of which runs of a task were made here is as likely as the one that happened. Tasks
+    that one side lacks are left out.
+    """
+    pairs, rng = [pair for pair in pairs if min(map(len, pair))], np.random.default_rng(seed)
+
+    def difference(pair: Runs, shuffle: bool) -> float:
         runs = np.concatenate(pair)
         runs = rng.permutation(runs) if shuffle else runs
         return runs[: len(pair[0])].mean() - runs[len(pair[0]) :].mean()
 
+    if not pairs:
+        return {"tasks": 0, "runs": [0, 0], "ratio": 1.0, "p": 1.0}
     measured = np.mean([difference(pair, False) for pair in pairs])
     chance = [np.mean([difference(pair, True) for pair in pairs]) for _ in range(PERMUTATIONS)]
     as_far = np.abs(chance) >= abs(measured) - 1e-12
@@ -177,17 +206,18 @@ def _permute(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], rng: np.r
 
 
 def add_comparison(folder: Path) -> None:
-    """Compare what results/fused.json holds with the runs of a study; write it into the file."""
-    path = RESULTS / "fused.json"
-    record = store.read_json(path)
-    result = record["result"]
-    found = compare(result["rows"], paper.Study(folder, 1, result["total_steps"]))
-    for row in found:
-        print(
-            "{algorithm}: {tasks} tasks, {runs} runs, distances {ratio:.2f} times as large, p = {p:.3f}".format(**row)
-        )
-    result["comparison"] = {"machine": describe_system(), "rows": found}
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Compare what results/fused.json holds with the study in a folder and its table1.json; write it into the file."""
+    result = read_results("fused")["result"]
+    curves = compare_curves(result["rows"], Study(folder, 1, result["total_steps"]))
+    reference = folder / "table1.json"
+    if not curves or not reference.exists():
+        raise QomposeError(f"{folder} holds no runs and no table1.json of 'qompose reproduce table1'")
+    table = store.read_json(reference)
+    rows = [*curves, *compare_ends(result["table"], table["result"]["rows"])]
+    for row in rows:
+        print("{algorithm}, {what}: {tasks} tasks, {runs} runs, {ratio:.2f} times as far, p = {p:.3f}".format(**row))
+    command = f"python -m benchmarks.fused --compare FOLDER, that of {table['command']}"
+    add_result("fused", "comparison", {"rows": rows}, command=command)
 
 
 def print_report(result: dict[str, Any]) -> None:
@@ -227,7 +257,10 @@ def main() -> None:
     parser.add_argument("--compare", type=Path, metavar="FOLDER", help="test the file against the runs of a study")
     arguments = parser.parse_args()
     if arguments.compare:
-        add_comparison(arguments.compare)
+        try:
+            add_comparison(arguments.compare)
+        except QomposeError as error:
+            raise SystemExit(f"fused: {error}") from None
         return
     device = jax.devices()[0]
     os.environ["JAX_PLATFORMS"] = "cpu"  # of the processes that measure
@@ -242,14 +275,14 @@ def main() -> None:
             total_steps=steps, eval_freq=max(steps // (1 if small else 6), 1),
             eval_episodes=4 if small else 20,
         )  # fmt: skip
-        workers = max(1, len(choose_cores(None)) - 3)  # the training wants a core of its own, and one to compile
-        study = paper.Study(folder, seeds, steps, workers)
+        workers = max(1, len(choose_cores(None)) - 3)  # the others are for what drives the GPU, and for compiling
+        study = Study(folder, seeds, steps, workers)
         result = reproduce(arguments.algorithms, Plan(tasks, seeds, hidden, options, study))
     except QomposeError as error:
         raise SystemExit(f"fused: {error}") from None
     result |= {
         "small": small, "device": device.device_kind, "total_steps": steps, "hidden": hidden,
-        "episodes": paper.EPISODES,
+        "episodes": EPISODES,
     }  # fmt: skip
     print_report(result)
     if small:

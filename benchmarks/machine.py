@@ -20,8 +20,27 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 def write_results(name: str, result: dict[str, Any], *, command: str, seed: int | list[int] | None = None) -> Path:
     """Write results/<name>.json: the figures, and all that is needed to obtain them again."""
     path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    if result.get("small") and path.exists() and not read_results(name)["result"]["small"]:
+        print(f"{path.name} holds figures of a GPU, and stays as it is")
+        return path
     record = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
+    return _write(path, record)
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """All that results/<name>.json holds."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def add_result(name: str, part: str, result: dict[str, Any], *, command: str) -> Path:
+    """Add to the result of a file what another command made of it."""
+    record = read_results(name)
+    record["result"][part] = {"command": command, "machine": describe_system(), **result}
+    return _write(RESULTS / f"{name}.json", record)
+
+
+def _write(path: Path, record: dict[str, Any]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
@@ -31,9 +50,7 @@ def write_section(section: str, result: dict[str, Any], *, command: str, seed: i
     path = RESULTS / "reliability.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     record[section] = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
-    record = dict(sorted(record.items(), key=lambda item: int(item[0][1:])))
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+    return _write(path, dict(sorted(record.items(), key=lambda item: int(item[0][1:]))))
 
 
 def best_seconds(function: Callable[[], Any], *, window: float = 0.002, windows: int = 500) -> float:

@@ -86,13 +86,13 @@ def compile_updates(agent: SQL, runs: int, seed: int) -> Measurement:
         state = program(state, replays, keys)
         return state
 
-    def measure(timer: Timer) -> dict[str, Any]:
+    def take(timer: Timer) -> dict[str, Any]:
         seconds = timer(call)
         rate, flops = runs * UPDATES / seconds, sum(needed_flops(agent, agent.batch_size).values())
         measured = {"seconds": seconds, "updates_per_second": rate, "gigaflop_per_second": 1e-9 * flops * rate}
         return measured | analysis_of(program)
 
-    return measure
+    return take
 
 
 def compile_environments(count: int, seed: int) -> Measurement:
@@ -111,11 +111,11 @@ def compile_environments(count: int, seed: int) -> Measurement:
         lanes = program(lanes, actions, u)
         return lanes
 
-    def measure(timer: Timer) -> dict[str, Any]:
+    def take(timer: Timer) -> dict[str, Any]:
         seconds = timer(call)
         return {"seconds": seconds, "steps_per_second": count / seconds, **analysis_of(program)}
 
-    return measure
+    return take
 
 
 def throughput(axis: str, row: dict[str, Any]) -> float:
@@ -209,7 +209,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(cores)})
     device = jax.devices()[0]
     small = device.platform == "cpu"
-    if hasattr(os, "sched_setaffinity") and not small:  # a GPU is compiled for by all cores
+    if hasattr(os, "sched_setaffinity") and not small:  # threads that begin from here on compile on all cores
         os.sched_setaffinity(0, cores)
     clock = time.process_time if small else time.perf_counter
     result = measure(arguments.seed, small, lambda call: best_of(call, clock, 1.0))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from qompose.explanation import (
-    STRETCHES,
     Interval,
     _cover,
     _interval,
@@ -184,17 +183,17 @@ def test_coverage_is_of_one_skill_by_the_other():
     assert found["narrow on wide"].mean < 0.2 < 0.8 < found["wide on narrow"].mean
 
 
-def test_the_interval_of_a_mean_over_time_holds_it_also_where_neighbours_are_alike():
-    rng, held = np.random.default_rng(0), []
+def test_the_interval_of_a_mean_over_replays_holds_it_where_lanes_and_episodes_are_alike():
+    rng, held, steps, lanes, rounds = np.random.default_rng(0), [], 15, 8, 40
     for _ in range(300):
-        x = np.zeros(4000)  # an AR(1) process of mean 0, correlated over some 20 steps
-        noise = rng.standard_normal(len(x))
-        for k in range(1, len(x)):
-            x[k] = 0.95 * x[k - 1] + noise[k]
-        found = _over_stretches(x)
-        held.append(found.low <= 0.0 <= found.high)
-    assert 0.82 < np.mean(held) < 0.96
-    assert _over_stretches(np.arange(4.0 * STRETCHES)).mean == pytest.approx(2.0 * STRETCHES - 0.5)
+        # Rows as in a replay: lanes in lock-step, an effect of each episode and of the time in it, two unlike skills.
+        skills = []
+        for mean, length in ((0.0, rounds), (3.0, rounds // 2)):
+            episodes = rng.standard_normal((length, 1, lanes)) + 0.2 * rng.standard_normal((length, steps, lanes))
+            skills.append((mean + episodes + np.linspace(-1.0, 1.0, steps)[:, None]).ravel())
+        found = _over_stretches(np.concatenate(skills), [len(skill) for skill in skills])
+        held.append(found.low <= 1.0 <= found.high)  # two thirds of 0 and one of 3
+    assert 0.85 < np.mean(held) < 0.95
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.97])

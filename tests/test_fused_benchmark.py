@@ -1,14 +1,16 @@
 """Whether two sets of trainings differ: the test of benchmarks.fused against curves that are known to, or not to."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mujoco.mjx")
 
-from benchmarks import fused, measurements
+from benchmarks import fused, machine, measurements
 from qompose.paper.study import Case, Study
+from qompose.types import QomposeError
 
 STEPS = (10, 20)
 
@@ -35,7 +37,7 @@ def test_a_permutation_test_sees_a_difference_and_none_where_there_is_none(tmp_p
     write_study(study, 0.1, rng, 6)
     curves = [{"task": "PushLeft", "seed": seed, "points": curve(level, rng)} for seed in range(6)]
     curves.append({"task": "PushRight", "seed": 0, "points": curve(9.0, rng)})  # no run there to compare with
-    (row,) = fused.compare([{"algorithm": "naf", "curves": curves}], study)
+    (row,) = fused.compare_curves([{"algorithm": "naf", "curves": curves}], study)
     assert row["tasks"] == 1 and row["runs"] == [6, 6]
     assert low <= row["p"] <= high
     assert row["ratio"] == pytest.approx(level / 0.1, rel=0.4)
@@ -45,7 +47,7 @@ def test_a_run_that_was_cut_off_is_not_compared(tmp_path):
     study = Study(tmp_path, 1, 20)
     write_study(study, 0.1, np.random.default_rng(0), 1)
     curves = [{"task": "PushLeft", "seed": 0, "points": [[step, 0.1] for step in (*STEPS, 30)]}]
-    assert fused.compare([{"algorithm": "naf", "curves": curves}], study) == []
+    assert fused.compare_curves([{"algorithm": "naf", "curves": curves}], study) == []
 
 
 def test_the_page_takes_what_a_run_gives():
@@ -64,5 +66,72 @@ def test_the_page_takes_what_a_run_gives():
     page = measurements.fused(result)
     assert "| naf | PushLeft | trained | 0.200 | 0.100 0.300 | 0.06 ± 0.01 | **no** |" in page
     assert "- everything in 600 s: met" in page and "permutation" not in page
-    compared = {"rows": [{"algorithm": "naf", "tasks": 1, "runs": [2, 3], "ratio": 1.1, "p": 0.5}]}
-    assert "2 runs here and 3 there" in measurements.fused({**result, "comparison": compared})
+    compared = {"rows": [{"algorithm": "naf", "what": "merged", "tasks": 1, "runs": [2, 3], "ratio": 1.1, "p": 0.5}]}
+    assert "| naf | merged | 1 | 2 | 3 | 1.10 | 0.500 |" in measurements.fused({**result, "comparison": compared})
+
+
+def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_are_not():
+    def row(task, merged, seeds, **more):
+        return {"algorithm": "naf", "task": task, "merged": merged, "seeds": seeds, **more}
+
+    here = [row("PushLeft", False, [0.1, 0.2]), row("PushBottomLeft", True, [0.4]), row("PushTo", True, [0.1])]
+    there = [
+        row("PushLeft", False, [0.05, 0.1, 0.2], mode="sample", informed=False),
+        row("PushLeft", False, [9.0], mode="best", informed=False),
+        row("PushBottomLeft", True, [0.2], mode="sample", informed=False),
+        row("PushBottomLeft", True, [9.0], mode="sample", informed=True),
+    ]
+    trained, merged = fused.compare_ends(here, there)
+    assert (trained["what"], trained["runs"], trained["tasks"]) == ("trained", [2, 3], 1)
+    assert trained["ratio"] == pytest.approx(2**0.5)  # geometric means 0.141 and 0.1
+    assert (merged["what"], merged["runs"], merged["tasks"]) == ("merged", [1, 1], 1)
+    assert merged["ratio"] == pytest.approx(2.0) and merged["p"] == 1.0  # one run each: either order is as far
+
+
+def test_everything_is_trained_measured_and_summarised_once(tmp_path, monkeypatch):
+    """With stand-ins for the program and the processes: what goes where."""
+    trained, measured = [], []
+
+    class Skill:
+        def save(self, path, overwrite):
+            path.mkdir(parents=True)
+
+    def run(prepared, *, on_stretch):
+        trained.append(prepared.cases)
+        on_stretch(fused.fused.Stretch(10, 20, 40, 1.0, 2.0, 0.5, []))
+        return [SimpleNamespace(evaluations=[{"step": 10, "eval/distance": 0.5}]) for _ in prepared.cases]
+
+    def measure(self, label, cases):
+        measured.extend(cases)
+        return {case: {"sample": {"distance": [0.1 * case.seed, 0.3]}} for case in cases}
+
+    monkeypatch.setattr(
+        fused.fused, "prepare", lambda cases, agent, options: fused.fused.Prepared(cases, None, None, 1)
+    )
+    monkeypatch.setattr(fused.fused, "run", run)
+    monkeypatch.setattr(fused.fused, "fused_skill", lambda *_: Skill())
+    monkeypatch.setattr(Study, "measure", measure)
+    study = Study(tmp_path / "study", 2, 2000)
+    tasks = ("PushLeft", "PushBottom", "PushRight")
+    plan = fused.Plan(tasks, 2, (8,), fused.Training(total_steps=2000), study)
+    result = fused.reproduce(["naf", "ddpg"], plan)
+    assert [len(cases) for cases in trained] == [6, 6] and len(set(measured)) == len(measured) == 20
+    assert (study.run_of(Case("ddpg", "PushRight", 1)) / "skill").is_dir()
+    merged = [line for line in result["table"] if line["merged"]]
+    assert [line["task"] for line in merged] == ["PushBottomLeft", "PushBottomRight"] * 2
+    assert merged[0]["seeds"] == pytest.approx([0.15, 0.2]) and merged[0]["paper"] == (0.16, 0.0)
+    assert result["rows"][0]["updates_per_second"] == 20.0
+    (study.folder / "episodes").mkdir()
+    with pytest.raises(QomposeError, match="holds what was measured of earlier runs; give another --runs-dir"):
+        fused.reproduce(["naf"], plan)
+
+
+def test_a_small_run_leaves_the_figures_of_a_gpu_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    machine.write_results("fused", {"small": True, "figure": 1}, command="c")
+    machine.write_results("fused", {"small": False, "figure": 2}, command="c")
+    machine.write_results("fused", {"small": True, "figure": 3}, command="c")
+    assert machine.read_results("fused")["result"]["figure"] == 2 and "stays as it is" in capsys.readouterr().out
+    machine.add_result("fused", "comparison", {"rows": []}, command="d")
+    found = machine.read_results("fused")["result"]
+    assert found["figure"] == 2 and found["comparison"]["command"] == "d"

@@ -217,19 +217,22 @@ def explain(
         json: Print the answer as JSON.
     """
     from qompose import explanation
-    from qompose.view.pictures import draw_divergence
+    from qompose.view.pictures import check_target, draw_divergence
 
     expression = _express(skills, weights, "and", temperature)
+    if output is not None:
+        check_target(output)  # before the work
     with bars() as shown:
         report = explanation.explain(
             expression, temperature=temperature, members=members, options=Correction(steps=steps, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
+    if not json:
+        print(report)
     if output is not None:
         draw_divergence(output, report)
     if json:
         return report.summary() | {"picture": None if output is None else str(output)}
-    print(report)
     if output is not None:
         print(f"{output} and {output.with_suffix('.json')}")
     return None

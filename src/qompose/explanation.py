@@ -42,15 +42,14 @@ LARGEST_DOUBT = 0.5
 # Coordinates of an observation that make a map, if its names have them.
 MAPS = (("puck_x", "puck_y"), ("brick_x", "brick_y"), ("x", "y"))
 REFERENCE, PROBES = 4000, 500
-STRETCHES = 20  # of held-out time, for the interval of the divergence
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over held-out states, and an interval that should hold it in nine cases of ten.
+    """A mean over states, and an interval that should hold it in nine cases of ten.
 
-    What networks learned: by the jackknife over them (`_interval`). Divergence: over stretches of time
-    (`_over_stretches`). Shares: Wilson's, of independent states (`_share`).
+    What networks learned: by the jackknife over them (`_interval`), on held-out states. Divergence: over stretches of
+    time of all states (`_over_stretches`). Shares of states: Wilson's (`_share`).
     """
 
     mean: float
@@ -66,7 +65,7 @@ class Explanation:
     weights: list[float]
     temperature: float
     discount: float
-    divergence: Interval  # κ per step
+    divergence: Interval  # κ per step, mean over all states
     divergence_error: float  # mean standard error of one κ
     overestimate: Interval  # V_Σ − V*_w
     lemma: Interval  # at most this by Lemma 1: −α log E_{π_Σ} exp(−C*/α)
@@ -116,17 +115,18 @@ class Explanation:
         alpha = self.temperature
 
         def line(name: str, interval: Interval) -> str:
-            return f"{name:<34}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
+            return f"{name:<36}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
 
         lines = [
             f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: the skills fit together",
             "",
-            "over held-out states, [90 % interval]",
+            "over all states   [90 % interval]",
             line("divergence per step, temperatures", _scaled(self.divergence, 1.0 / alpha))
             + f"   (standard error of one state {self.divergence_error / alpha:.2g})",
-            f"  over all states, by {self.axes[0]} (down) and {self.axes[1]} (across):",
+            f"  by {self.axes[0]} (down) and {self.axes[1]} (across):",
             *self._table(),
-            "in units of the return",
+            "",
+            "over held-out states, in units of the return   [90 % interval]",
             line("  V of the sum is too high by", self.overestimate),
             line("  at most, by Lemma 1", self.lemma),
             line("  Q of its policy loses at most (D*)", self.theorem)
@@ -203,6 +203,7 @@ def explain(
         weights=list(weights),
         temperature=temperature,
         discount=skills[0].discount,
+        divergence=_over_stretches(seen.kappa, lengths),
         bounds_hold=min(weights) > 0.0 and float(np.dot(weights, alphas)) <= temperature * (1.0 + 1e-9),
         coverage=coverage,
         residual={name: rms / alpha for name, rms, alpha in zip(names, residuals, alphas, strict=True)},
@@ -268,20 +269,23 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
     total = states.values @ np.asarray(weights, np.float32) - states.kappa
     low, high = np.quantile(total, [0.05, 0.95])
     return {
-        "divergence": _over_stretches(states.kappa),
         "divergence_error": float(states.error.mean()),
         "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
         "lemma": _interval(soft_minimum(lemma, log_weight, temperature)),
         "theorem": _interval(expect(theorem, log_weight)),
         "regret": _interval(regret, least=0.0),
-        "regret_high": _interval(np.quantile(regret, 0.9, axis=1)[:, None], least=0.0),
+        "regret_high": _interval(
+            np.quantile(regret, 0.9, axis=1)[:, None], least=0.0, mean=float(np.quantile(regret.mean(axis=0), 0.9))
+        ),
         "spread": float(high - low),
         "doubt": float(disagreement / max(signal, 1e-6 * temperature)),
     }
 
 
-def _interval(x: np.ndarray, least: float = -np.inf) -> Interval:
+def _interval(x: np.ndarray, least: float = -np.inf, mean: float | None = None) -> Interval:
     """Of the mean over states; (members, states). By the jackknife: a member lacks the data that it left out.
+
+    `mean`: what the interval lies around, if not the members' own mean.
 
     Its variance is (M − 1)/M Σ_m (x_m − x̄)². Members differ by their first weights and batches, too, so that it is
     rather too large; Student's t with M − 1 degrees of freedom takes it for what it is, an estimate from M numbers.
@@ -289,13 +293,21 @@ def _interval(x: np.ndarray, least: float = -np.inf) -> Interval:
     each = x.mean(axis=1)
     degrees = len(each) - 1
     reach = stdtrit(degrees, 0.5 + LEVEL / 2.0) * degrees * np.std(each, ddof=1) / (degrees + 1.0) ** 0.5
-    return Interval(*(float(max(value, least)) for value in (each.mean(), each.mean() - reach, each.mean() + reach)))
+    middle = each.mean() if mean is None else mean
+    return Interval(*(float(max(value, least)) for value in (middle, middle - reach, middle + reach)))
 
 
-def _over_stretches(x: np.ndarray) -> Interval:
-    """Of the mean of what follows in time: neighbours are alike, the means of stretches nearly independent."""
-    means = np.array([part.mean() for part in np.array_split(x, STRETCHES)])
-    reach = stdtrit(STRETCHES - 1, 0.5 + LEVEL / 2.0) * np.std(means, ddof=1) / STRETCHES**0.5
+def _over_stretches(x: np.ndarray, lengths: Sequence[int]) -> Interval:
+    """Of the mean of what several replays hold, one behind the other; within each neighbours in time are alike.
+
+    The means of a replay's stretches are nearly independent if each has several episodes. How the replays differ is no
+    error: each has a share of the mean. What changes in the course of a training makes the interval too wide.
+    """
+    variance = 0.0
+    for part in np.split(x, np.cumsum(lengths)[:-1]):
+        means = [stretch.mean() for stretch in np.array_split(part, PIECES)]
+        variance += (len(part) / len(x)) ** 2 * float(np.var(means, ddof=1)) / PIECES
+    reach = stdtrit((PIECES - 1) * len(lengths), 0.5 + LEVEL / 2.0) * variance**0.5
     return Interval(*(float(x.mean() + side * reach) for side in (0.0, -1.0, 1.0)))
 
 
@@ -385,7 +397,7 @@ def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_err
     if own_errors > little:
         caveats.append(
             f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} (a "
-            "correction with residuals takes them off in theory; on the pusher's corners it did harm)"
+            "correction with residuals takes them off where it is exact)"
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     if regret.high <= little:

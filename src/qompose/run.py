@@ -70,7 +70,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    # The package's own folder: the commit of the code, not of whatever the user stands in.
+    # The package's own folder: the commit of the code, not of whatever the user stands in; + if it was changed since.
     git = ["git", "-C", str(Path(__file__).parent)]
 
     def ask(*words: str) -> str:
@@ -78,7 +78,7 @@ def _commit() -> str | None:
 
     try:
         ask("ls-files", "--error-unmatch", Path(__file__).name)  # or it is the repository of somebody else
-        return ask("rev-parse", "--short=12", "HEAD")
+        return ask("rev-parse", "--short=12", "HEAD") + ("+" if ask("status", "--porcelain", "-uno", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

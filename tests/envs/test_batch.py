@@ -162,3 +162,23 @@ def test_pucks_are_pushed_to_where_c_mujoco_pushes_them_to_a_millimetre_over_300
     assert (worst[:, 9:] < 1e-3).all()
     assert (worst[:, [0, 1, 2, 6, 7, 8]].max(axis=-1) < 1e-3).sum() >= 14
     assert (np.abs(observed - start)[:, 9:11].max(axis=-1) > 0.1).sum() >= 4  # the arms have pushed
+
+
+@pytest.mark.slow
+def test_eight_steps_of_the_line_search_give_what_fifty_give(batch, monkeypatch):
+    """One step of the simulator from the states of 32 episodes, most of them in contact at some time."""
+    task, rng = make_task("PushLeft"), np.random.default_rng(0)
+    u, actions = uniforms(task, 32), rng.uniform(-1.0, 1.0, (12, 32, 3)).repeat(10, axis=0).astype(np.float32)
+    steps = {}
+    for search in (8, 50):
+        monkeypatch.setattr(batch, "LINE_SEARCH", search)
+        simulated = batch.Batch(task)
+        assert simulated._model.opt.ls_iterations == search
+        steps[search] = jax.jit(jax.vmap(simulated.step))
+    lane, apart, touched = jax.vmap(simulated.begin)(u), [], 0
+    for action in actions:
+        ends = [step(lane, action, u)[0] for step in steps.values()]
+        apart.append([np.abs(a - b).max() for a, b in zip(*((end.qpos, end.qvel) for end in ends), strict=True)])
+        touched += int(np.sum(np.abs(ends[0].qvel[:, 3:]).max(axis=1) > 0.1))  # the puck moves
+        lane = ends[0]
+    assert touched > 100 and np.max(apart) < 1e-4

@@ -87,8 +87,8 @@ class Expression:
         """OR, any of them: Q = α log Σ w_i exp(Q_i/α), w_i relative to the sum of all, α the skills' common one.
 
         Exact where the rewards differ only on steps that end the episode, dynamics are deterministic and γ = 1. A lower
-        bound where any dynamics and γ take their place, and for the task of reward max_i r_i; else a heuristic. At a
-        temperature above the skills' own a heuristic in every case.
+        bound where any dynamics and γ take their place, and for the task of reward max_i r_i; else a heuristic. All
+        this at the skills' own temperature: below it the bound for max_i r_i is left, above it nothing.
         """
         return Or(_terms(self, Or) + _terms(other, Or)) if isinstance(other, Expression) else NotImplemented
 

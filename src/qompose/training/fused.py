@@ -38,7 +38,7 @@ from qompose.training.session import Agent, finish, plan_updates, skill_name
 from qompose.types import QomposeError, Transition
 
 STREAMS = RESET + 1
-TRACING = threading.Lock()  # Python traces one program at a time anyway: the first of several threads is to be first
+TRACING = threading.Lock()  # Python traces one program at a time anyway: who comes first is to be compiled first
 LARGEST = 2**32 - 1  # number of the draw that evaluated episodes start from: no training has so many steps
 
 
@@ -102,12 +102,16 @@ class Fused:
         runs = jax.jit(jax.vmap(self._begin))(which, seeds)
         return eqx.tree_at(_common, runs, tuple(count[0] for count in _common(runs)))
 
-    def compile(self, runs: Runs) -> None:
-        """Make `advance` and `evaluate` for as many runs as these are."""
-        with TRACING, jax.default_matmul_precision(PRECISION):
-            programs = [jax.jit(self._advance, donate_argnums=0).lower(runs, jnp.int32(0))]
+    def trace(self, runs: Runs) -> list[Any]:
+        """What is to be compiled for as many runs as these are."""
+        with jax.default_matmul_precision(PRECISION):
+            programs: list[Any] = [jax.jit(self._advance, donate_argnums=0).lower(runs, jnp.int32(0))]
             if self.options.eval_freq:
                 programs.append(jax.jit(self._evaluate).lower(runs))
+        return programs
+
+    def compile(self, programs: Sequence[Any]) -> None:
+        """Make `advance` and `evaluate` of what was traced."""
         with ThreadPoolExecutor() as pool:
             self.advance, *others = pool.map(lambda program: program.compile(), programs)
         self.evaluate = others[0] if others else None
@@ -209,7 +213,7 @@ def _transitions(lanes: Lane, actions: Array, outcome: Outcome) -> Transition:
 
 
 class Prepared(NamedTuple):
-    """A training whose programs are compiled, before its first step; it can be run once."""
+    """A training whose programs are compiled, before its first step; `run` takes its memory over, once."""
 
     cases: Sequence[Case]
     fused: Fused
@@ -230,24 +234,28 @@ def prepare(cases: Sequence[Case], agent: Agent, options: Training) -> Prepared:
     tasks = list(dict.fromkeys(chosen))
     fused = Fused(tasks, plan_updates(agent, options), options)
     which = jnp.asarray([tasks.index(task) for task in chosen], jnp.int32)
-    runs = fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32))
-    fused.compile(runs)
+    with TRACING:
+        runs = fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32))
+        programs = fused.trace(runs)
+    fused.compile(programs)
     return Prepared(cases, fused, runs, time.perf_counter() - start)
 
 
 def train_fused(
     cases: Sequence[Case], agent: Agent, options: Training, *, on_stretch: Callable[[Stretch], None] | None = None
 ) -> list[Trained]:
-    """Train an agent on every case at once; see `prepare` and `run`."""
+    """Train an agent on every case at once; raises what `prepare` and `run` do."""
     return run(prepare(cases, agent, options), on_stretch=on_stretch)
 
 
 def run(prepared: Prepared, *, on_stretch: Callable[[Stretch], None] | None = None) -> list[Trained]:
     """Train; `seconds` of what comes back are those of all cases together, without compiling.
 
-    Raises QomposeError if a run diverges again and again.
+    Raises QomposeError if a run diverges again and again, or if this was run before.
     """
     cases, fused, runs, compiling = prepared
+    if runs.step.is_deleted():
+        raise QomposeError("this training was run already; prepare another one")
     options, start = fused.options, time.perf_counter()
     lanes, done = options.num_envs, 0
     stretch = max((options.eval_freq or options.total_steps) // lanes, 1)

@@ -64,7 +64,7 @@ def explore(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, ste
 def choose(
     agent: Any, structure: Any, leaves: list[Array], observations: Array, root: PRNGKeyArray, step: Array
 ) -> Array:
-    """The same, of a state that comes as its leaves; see `learner.learn`."""
+    """Exploring actions (lanes, act), of a state that comes as its leaves; see `learner.learn`."""
     return explore(agent, jax.tree.unflatten(structure, leaves), observations, root, step)
 
 
