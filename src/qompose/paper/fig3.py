@@ -34,6 +34,7 @@ CORNER = "PushBottomLeft"
 EXTRACTED = {"sql": "extraction, sql", "ddpg": "extraction, ddpg"}
 ONLINE, OFFLINE = "online sql", "offline sql"
 EPISODES = Training().eval_episodes  # of every point, as in the course of a training
+CLOSELY = 0.1  # share of the way from a curve's first point to its last that may be missing
 CLOSE = 0.05  # m: what offline SQL may be worse than online SQL and still be said to converge
 
 
@@ -74,7 +75,11 @@ def print_report(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         if row["curve"] == ONLINE:
             continue
-        found = {name: float(np.median([seed[name] for seed in row["seeds"]])) for name in row["seeds"][0]}
+        # Online may not come as near: then it takes longer than any number of steps.
+        found = {
+            name: float(np.median([float("inf") if seed[name] is None else seed[name] for seed in row["seeds"]]))
+            for name in row["seeds"][0]
+        }
         rows.append((
             row["curve"], f"{found['steps']:.0f}", f"{found['end']:.3f}", f"{found['level']:.3f}",
             f"{found['steps_to_level']:.0f}", f"{found['online_steps_to_level']:.0f}", f"{found['ratio']:.3g}",
@@ -83,8 +88,8 @@ def print_report(result: dict[str, Any]) -> None:
     print_table(f"gradient steps to a policy for the corner, medians of {len(seeds)} seed(s)", header, rows)
     offline = next(row["seeds"] for row in result["rows"] if row["curve"] == OFFLINE)
     converged = sum(seed["late"] <= seed["online_late"] + result["close"] for seed in offline)
-    print("level: distance (m) that both the curve and online SQL reach at their end")
-    print("ratio: gradient steps of online SQL to that level, over those of the curve")
+    print("level: distance (m) at which a tenth of the curve's way, first to last, is left")
+    print("ratio: gradient steps of online SQL to the level, over the curve's; inf: never")
     print(f"offline SQL ends within {result['close']} m of online SQL for {converged} of {len(offline)} seed(s)")
     for index, seed in enumerate(offline):
         print(f"  seed {index}: offline {seed['late']:.3f} m, online {seed['online_late']:.3f} m (last 3 points)")
@@ -101,14 +106,15 @@ def online_points(run: Path) -> list[list[int | float]]:
     ]  # fmt: skip
 
 
-def compare(points: Sequence[Sequence[Any]], online: Sequence[Sequence[Any]]) -> dict[str, int | float]:
-    """Where a curve ends, and its first step at a level that both curves reach: the higher one of their last points."""
-    level = max(points[-1][1], online[-1][1])
-    mine, theirs = (next(point[0] for point in curve if point[1] <= level) for curve in (points, online))
+def compare(points: Sequence[Sequence[Any]], online: Sequence[Sequence[Any]]) -> dict[str, int | float | None]:
+    """Where a curve ends, and the first step of both where a tenth of its way is left; None: online never is there."""
+    level = points[-1][1] + CLOSELY * (points[0][1] - points[-1][1])
+    mine, theirs = (next((point[0] for point in curve if point[1] <= level), None) for curve in (points, online))
+    assert mine is not None  # its last point, if no other
     late, online_late = (float(np.mean([point[1] for point in curve[-3:]])) for curve in (points, online))
     return {
         "steps": points[-1][0], "end": points[-1][1], "late": late, "online_late": online_late, "level": level,
-        "steps_to_level": mine, "online_steps_to_level": theirs, "ratio": theirs / mine,
+        "steps_to_level": mine, "online_steps_to_level": theirs, "ratio": None if theirs is None else theirs / mine,
     }  # fmt: skip
 
 
