@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,12 +37,24 @@ class Kinematic(eqx.Module):
         return Kinematic(**{**vars(self), **fields})
 
 
+@dataclasses.dataclass
+class FakeModel:
+    """How far a unit of control moves, and what `Batch` looks at."""
+
+    reach: float = 2.0 / MultiGoal.substeps
+    ls_iterations: int = 50
+    opt: Any = None
+
+    def replace(self, **fields):
+        return dataclasses.replace(self, **fields)
+
+
 class FakeMJX:
     """In place of MJX, whose programs take half a minute each to compile: the loop is what is tested here."""
 
     @staticmethod
     def put_model(model):
-        return 2.0 / MultiGoal.substeps
+        return FakeModel(opt=FakeModel())
 
     @staticmethod
     def make_data(model):
@@ -53,7 +66,7 @@ class FakeMJX:
 
     @staticmethod
     def step(model, data):
-        return data.replace(qpos=jnp.clip(data.qpos + model * data.ctrl, -HALF_WIDTH, HALF_WIDTH))
+        return data.replace(qpos=jnp.clip(data.qpos + model.reach * data.ctrl, -HALF_WIDTH, HALF_WIDTH))
 
 
 @pytest.fixture
@@ -147,7 +160,7 @@ def test_the_first_round_after_the_warm_up_acts_by_the_policy_on_fixed_scales(fu
         ordinary.take(Record(4 * (index + 1), 0, 0, np.asarray(new)))
     assert ordinary.calibrated
     root = learner.stream(0, learner.EXPLORE)
-    expected = explore(agent, ordinary.state, rounds.observation[WARM], root, np.uint32(4 * WARM))
+    expected = explore(agent, ordinary.state, jnp.asarray(rounds.observation[WARM]), root, np.uint32(4 * WARM))
     assert np.allclose(expected, rounds.action[WARM], atol=1e-5)
     warm = rounds.action[:WARM].ravel()
     assert (np.abs(warm) <= 1.0).all() and 0.4 < warm.std() < 0.75 and abs(warm.mean()) < 0.3  # uniform: 0.58

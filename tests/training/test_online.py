@@ -444,9 +444,9 @@ def test_rounds_that_were_taken_back_are_counted_reported_and_survived(
 ):
     real = learner.learn
 
-    def once(agent, updates, state, replay, new, root, step):
-        state, replay, figures = real(agent, updates, state, replay, new, root, step)
-        return state, replay, figures | {"rejected": jnp.array(int(step) in (300, 304, 400))}
+    def once(agent, updates, structure, leaves, replay, new, root, step):
+        leaves, replay, figures = real(agent, updates, structure, leaves, replay, new, root, step)
+        return leaves, replay, figures | {"rejected": jnp.array(int(step) in (300, 304, 400))}
 
     monkeypatch.setattr(learner, "learn", once)
     trained = train_online(
@@ -552,7 +552,7 @@ def test_an_evaluation_follows_the_policy_and_does_not_explore(make_walk, tiny_t
 
 
 def test_every_lane_and_every_round_draws_its_own_actions():
-    root, observations = learner.stream(0, learner.EXPLORE), np.zeros((8, 2), np.float32)
+    root, observations = learner.stream(0, learner.EXPLORE), jnp.zeros((8, 2))
     rounds = [np.asarray(explore(DICE, jnp.zeros(()), observations, root, np.uint32(step))) for step in (8, 16)]
     assert len(np.unique(np.concatenate(rounds))) == 2 * 8 * 2
 
