@@ -160,7 +160,7 @@ def test_the_first_round_after_the_warm_up_acts_by_the_policy_on_fixed_scales(fu
         ordinary.take(Record(4 * (index + 1), 0, 0, np.asarray(new)))
     assert ordinary.calibrated
     root = learner.stream(0, learner.EXPLORE)
-    expected = explore(agent, ordinary.state, jnp.asarray(rounds.observation[WARM]), root, np.uint32(4 * WARM))
+    expected = explore(agent, ordinary.state, jnp.asarray(rounds.observation[WARM]), root, jnp.uint32(4 * WARM))
     assert np.allclose(expected, rounds.action[WARM], atol=1e-5)
     warm = rounds.action[:WARM].ravel()
     assert (np.abs(warm) <= 1.0).all() and 0.4 < warm.std() < 0.75 and abs(warm.mean()) < 0.3  # uniform: 0.58

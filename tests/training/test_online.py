@@ -553,7 +553,7 @@ def test_an_evaluation_follows_the_policy_and_does_not_explore(make_walk, tiny_t
 
 def test_every_lane_and_every_round_draws_its_own_actions():
     root, observations = learner.stream(0, learner.EXPLORE), jnp.zeros((8, 2))
-    rounds = [np.asarray(explore(DICE, jnp.zeros(()), observations, root, np.uint32(step))) for step in (8, 16)]
+    rounds = [np.asarray(explore(DICE, jnp.zeros(()), observations, root, jnp.uint32(step))) for step in (8, 16)]
     assert len(np.unique(np.concatenate(rounds))) == 2 * 8 * 2
 
 
