@@ -158,7 +158,10 @@ def measure(seed: int, small: bool, timer: Timer) -> dict[str, Any]:
                 if key not in compiled:
                     compiled[key] = pool.submit(build, key, seed)
     peak = max(matrix_rates().values())
-    rows = {key: measurement.result()(timer) for key, measurement in compiled.items()}
+    rows = {}
+    for key, measurement in compiled.items():
+        rows[key] = measurement.result()(timer)
+        print(key, f"{1e3 * rows[key]['seconds']:.1f} ms per call", flush=True)
     axes: dict[str, Any] = {}
     for axis, sizes in SIZES.items():
         found = [{"size": size, **rows[key_of(axis, size, small)]} for size in sizes[small]]

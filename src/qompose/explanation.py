@@ -285,10 +285,9 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
 def _interval(x: np.ndarray, least: float = -np.inf, mean: float | None = None) -> Interval:
     """Of the mean over states; (members, states). By the jackknife: a member lacks the data that it left out.
 
-    `mean`: what the interval lies around, if not the members' own mean.
-
     Its variance is (M − 1)/M Σ_m (x_m − x̄)². Members differ by their first weights and batches, too, so that it is
     rather too large; Student's t with M − 1 degrees of freedom takes it for what it is, an estimate from M numbers.
+    `mean`: what the interval lies around, if not the members' own mean.
     """
     each = x.mean(axis=1)
     degrees = len(each) - 1

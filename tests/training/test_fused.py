@@ -227,7 +227,10 @@ def test_nothing_is_traced_after_the_first_compilation(fused, train):
 def test_a_full_replay_keeps_the_last_transitions(fused):
     options = dataclasses.replace(SHORT, replay_size=60, eval_freq=0)
     cases = [fused.Case("MultiGoal", seed, RIGHT) for seed in (0, 1)]
-    runs = fused.train_fused(cases, AGENTS["naf"], options)
+    prepared = fused.prepare(cases, AGENTS["naf"], options)
+    runs = fused.run(prepared)
+    with pytest.raises(QomposeError, match="this training was run already; prepare another one"):
+        fused.run(prepared)
     for run in runs:
         assert len(run.transitions.reward) == 60
         # The ring's oldest round lies behind its newest: 51 rounds went into 15 places.
