@@ -1,0 +1,46 @@
+"""The sums of rewards that the pusher's pairs are trained on, and how orders are compared."""
+
+import numpy as np
+import pytest
+
+from benchmarks import measurements
+from benchmarks import ranking_pusher as ranking
+from qompose.tasks import make_task
+
+
+def reward_of(task, rng):
+    before, after = (task.recall(rng.normal(size=(20, task.observation_size))) for _ in range(2))
+    return task.reward(before, rng.uniform(-1.0, 1.0, (20, 3)), after)[0]
+
+
+@pytest.mark.parametrize("index", range(len(ranking.PAIRS)))
+def test_a_sum_is_worth_the_weighted_rewards_of_its_lines(index):
+    names, weights = ranking.PAIRS[index]
+    task = ranking.PushSum(ranking.SUM, **ranking.options_of(index))
+    parts = [reward_of(make_task(name), np.random.default_rng(3)) for name in names]
+    expected = weights[0] * parts[0] + weights[1] * parts[1]
+    np.testing.assert_allclose(reward_of(task, np.random.default_rng(3)), expected, atol=1e-12)
+    corner = ranking.corner_of(index)
+    if corner is not None:  # Table I trains it under its own name
+        np.testing.assert_allclose(reward_of(make_task(corner), np.random.default_rng(3)), expected, atol=1e-12)
+
+
+def test_twelve_pairs_three_of_them_corners():
+    assert len({ranking.name_of(index) for index in range(len(ranking.PAIRS))}) == len(ranking.PAIRS) == 12
+    assert sum(ranking.corner_of(index) is not None for index in range(12)) == 3
+
+
+def row(loss, said, weight=0.5):
+    interval = {"mean": said, "low": said, "high": said}
+    explanation = {**dict.fromkeys(("regret", "theorem", "divergence"), interval), "verdict": "compose"}
+    return {"pair": "a-and-b", "weights": (0.5, weight), "loss": loss, "standard_error": 0.1,
+            "explanation": explanation}  # fmt: skip
+
+
+def test_orders_that_agree_and_orders_that_do_not():
+    same = ranking.summarise([row(0.1, 1.0), row(0.5, 2.0), row(30.0, 2.5, -0.5)])
+    other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5)])
+    assert same["spearman"] == pytest.approx(1.0) and other["spearman"] == pytest.approx(-1.0)
+    assert same["by_of_positive_weights"]["regret"] == pytest.approx(1.0)
+    page = measurements.ranking_pusher({**same, "episodes": 100, "rows": [row(0.1, 1.0)]})
+    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page
