@@ -79,7 +79,7 @@ def name_of(index: int) -> str:
     return f"{first}-{'without' if min(weights) < 0.0 else 'and'}-{second}".replace("Push", "").lower()
 
 
-def options_of(index: int) -> dict[str, float]:
+def options_of(index: int) -> dict[str, Any]:
     names, weights = PAIRS[index]
     return dict(zip(names, weights, strict=True))
 
