@@ -187,7 +187,7 @@ found is {result["largest_difference_from_jax"]:.1e}.
 """
 
 
-def yardsticks(result: dict[str, Any]) -> str:
+def yardsticks(result: dict[str, Any], title: str = "Outside yardsticks", picture: str = "yardsticks.png") -> str:
     def show(value: float | None, unit: float, digits: int) -> str:
         return "never" if value is None else f"{value / unit:.{digits}f}"
 
@@ -201,17 +201,21 @@ def yardsticks(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]  # fmt: skip
     header = ("task", "entrant", "distance ± 95 %", "`best`", "bar", "met by", "steps", "minutes", "of all")
-    return f"""## Outside yardsticks
+    return f"""## {title}
 
-Final distance of the puck to its goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
+Final distance to the goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
 the seeds, after {result["total_steps"]} environment steps; median steps and minutes to the first of the evaluations
 ({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its updates per step. See
 [yardsticks](yardsticks.md) for what is equal and what is not.
 
 {table(header, rows)}
 
-![learning curves](yardsticks.png)
+![learning curves]({picture})
 """
+
+
+def yardsticks_reach(result: dict[str, Any]) -> str:
+    return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png")
 
 
 def scaling(result: dict[str, Any]) -> str:
@@ -769,6 +773,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fused,
         peers,
         yardsticks,
+        yardsticks_reach,
     )
 }
 
@@ -780,7 +785,8 @@ def write_page(results: Path = RESULTS) -> str:
         path = results / f"{name}.json"
         if not path.exists():
             command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
-            command = "python -m benchmarks.yardsticks --speed" if name == "peers" else command
+            flags = {"peers": "--speed", "yardsticks_reach": "--reach"}
+            command = f"python -m benchmarks.yardsticks {flags[name]}" if name in flags else command
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -33,6 +33,7 @@ from qompose.types import Policy
 ROOT = Path(__file__).resolve().parent.parent
 # What all entrants share. The rest is the default of each library.
 HIDDEN, BATCH, WARMUP, NOISE = (128, 128), 64, 1000, 0.2
+DISCOUNT, DISCOUNTS = 0.99, {"SawyerReach": 0.95}  # that of Fig. 4
 EVALUATIONS, CLOSEST = 30, 500  # judged so many times in a training, but not more often than every so many steps
 EPISODES, FINAL_EPISODES, LANES = 50, 100, 50
 FOREIGN = ("stable-baselines3", "sbx-rl", "torch", "flax")
@@ -86,7 +87,9 @@ class Ours:
             updates_per_step=entrant.updates,
         )  # fmt: skip
         planned = None if total_steps is None else entrant.updates * (total_steps - WARMUP)
-        agent = ALGORITHMS[entrant.algorithm](hidden=HIDDEN, batch_size=BATCH, planned_updates=planned)
+        agent = ALGORITHMS[entrant.algorithm](
+            hidden=HIDDEN, batch_size=BATCH, planned_updates=planned, discount=discount_of(env_id)
+        )
         self.env = Lockstep.make(env_id, lanes, episode_steps=episode_steps)
         self.loop = Loop(self.env, agent, options)
         self._root = stream(seed, EVALUATE)
@@ -145,7 +148,7 @@ class Theirs:
             noise = {"action_noise": NormalActionNoise(np.zeros(size), np.full(size, NOISE))}
         self.model = getattr(library, entrant.algorithm.upper())(
             "MlpPolicy", env, seed=seed, batch_size=BATCH, learning_starts=WARMUP, train_freq=1,
-            gradient_steps=entrant.updates, buffer_size=total_steps or 100_000,
+            gamma=discount_of(env_id), gradient_steps=entrant.updates, buffer_size=total_steps or 100_000,
             policy_kwargs={"net_arch": list(HIDDEN)}, device="cpu", **noise,
         )  # fmt: skip
 
@@ -163,6 +166,10 @@ class Theirs:
 
     def best(self, seed: int) -> None:
         """There is no other way to act."""
+
+
+def discount_of(env_id: str) -> float:
+    return DISCOUNTS.get(env_id.removesuffix("-v0"), DISCOUNT)
 
 
 def make_learner(entrant: Entrant, env_id: str, seed: int, total_steps: int | None, cut: int | None) -> Ours | Theirs:

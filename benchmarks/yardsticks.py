@@ -1,10 +1,12 @@
 """Soft Q-learning, DDPG and NAF against SAC and DDPG of Stable-Baselines3 and SBX: how far, how soon, how fast.
 
     python -m benchmarks.yardsticks [--seeds 5] [--total-steps 60000] [--runs-dir runs/yardsticks]
+    python -m benchmarks.yardsticks --reach [--seeds 5] [--total-steps 12000]
     python -m benchmarks.yardsticks --speed [--rounds 15]
 
 `make yardsticks` sets up the environment of the other two. Finished trainings in the runs folder are kept, so an
-interrupted benchmark continues. Writes results/yardsticks.json and docs/yardsticks.png, or results/peers.json.
+interrupted benchmark continues. Writes results/yardsticks.json and docs/yardsticks.png, of Sawyer's hand (Fig. 4)
+yardsticks_reach.json and .png, or results/peers.json.
 See docs/yardsticks.md for what is equal and what is not.
 """
 
@@ -30,13 +32,15 @@ from qompose.types import QomposeError
 from qompose.view.console import print_table
 from qompose.view.pictures import COLOURS, INK, make_figure
 
-BARS = {"PushLeft": 0.10, "PushBottom": 0.06}  # m
+PUSHING, REACHING = ("PushLeft", "PushBottom"), ("SawyerReach",)
+BARS = {"PushLeft": 0.10, "PushBottom": 0.06, "SawyerReach": 0.02}  # m
+STEPS = {PUSHING: 60_000, REACHING: 12_000}
 OURS = ("qompose-sql", "qompose-ddpg", "qompose-naf")
 THEIRS = ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 # Their default is one update for each step, ours is two.
 ENTRANTS = (*(f"{name}-2" for name in OURS), *(f"{name}-{updates}" for updates in (2, 1) for name in THEIRS))
 RIVALS = ("sb3-sac", "sbx-sac")
-PICTURE = ROOT / "docs" / "yardsticks.png"
+PICTURES = ROOT / "docs"
 
 
 def file_of(folder: Path, case: Case) -> Path:
@@ -185,14 +189,18 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def learn(arguments: argparse.Namespace) -> None:
     """Train every entrant on every task from every seed, and write what came of it."""
-    folder, seeds, total_steps = arguments.runs_dir, arguments.seeds, arguments.total_steps
+    known, name = (REACHING, "yardsticks_reach") if arguments.reach else (PUSHING, "yardsticks")
+    tasks = arguments.tasks or known
+    if not set(tasks) <= set(known):
+        raise QomposeError(f"the tasks are {' and '.join(known)}; Sawyer's hand has a table of its own, by --reach")
+    folder, seeds, total_steps = arguments.runs_dir, arguments.seeds, arguments.total_steps or STEPS[known]
     if arguments.quick:
         folder, seeds, total_steps = folder.with_name(f"{folder.name}-quick"), 1, 3000
     if seeds < 1 or total_steps <= WARMUP:
         raise QomposeError(f"give at least 1 seed and more than {WARMUP} steps, which all act at random")
     cases = [
         Case(entrant, task, seed, total_steps)
-        for seed in range(seeds) for task in arguments.tasks for entrant in arguments.entrants
+        for seed in range(seeds) for task in tasks for entrant in arguments.entrants
     ]  # fmt: skip
     waiting = [case for case in cases if not file_of(folder, case).exists()]
     for case in set(cases) - set(waiting):
@@ -209,21 +217,22 @@ def learn(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     print_rows(rows)
     if arguments.quick:
-        write_json(folder / "yardsticks.json", result)
-        draw_curves(folder / PICTURE.name, runs)
+        write_json(folder / f"{name}.json", result)
+        draw_curves(folder / f"{name}.png", runs)
         return
-    command = ["python -m benchmarks.yardsticks", "--seeds", seeds, "--total-steps", total_steps]
-    command += ["--tasks", *arguments.tasks, "--entrants", *arguments.entrants]
-    write_results("yardsticks", result, command=" ".join(map(str, command)), seed=list(range(seeds)))
-    draw_curves(PICTURE, runs)
+    command = ["python -m benchmarks.yardsticks", *(["--reach"] if arguments.reach else []), "--seeds", seeds]
+    command += ["--total-steps", total_steps, "--tasks", *tasks, "--entrants", *arguments.entrants]
+    write_results(name, result, command=" ".join(map(str, command)), seed=list(range(seeds)))
+    draw_curves(PICTURES / f"{name}.png", runs)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--total-steps", type=int, default=60_000)
+    parser.add_argument("--total-steps", type=int, help="60 000 unless given, with --reach 12 000")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/yardsticks"))
-    parser.add_argument("--tasks", nargs="+", choices=BARS, default=list(BARS))
+    parser.add_argument("--tasks", nargs="+", choices=BARS, help="both, unless given")
+    parser.add_argument("--reach", action="store_true", help="Sawyer's hand to one target, as in Fig. 4")
     parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="NAME",
                         help=f"some of {', '.join(ENTRANTS)}; the number is that of updates per step")  # fmt: skip
     parser.add_argument("--workers", type=int, help="trainings at once, one core each; by default one for each core")

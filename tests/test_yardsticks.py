@@ -11,6 +11,7 @@ import pytest
 from benchmarks import peers, yardstick_run, yardsticks
 from benchmarks.foreign import command_of
 from benchmarks.yardstick_run import Case
+from qompose.paper import fig4
 from qompose.store import read_json, write_json
 from qompose.tasks.pusher import Pusher
 from qompose.types import QomposeError
@@ -32,7 +33,7 @@ def run(entrant, seed, *distances, task="PushLeft", total_steps=3000):
 @pytest.fixture
 def finished(tmp_path):
     """The runs folder of a quick benchmark in which everything is done."""
-    for task in yardsticks.BARS:
+    for task in yardsticks.PUSHING:
         for entrant in yardsticks.ENTRANTS:
             case = Case(entrant, task, 0, 3000)
             file = yardsticks.file_of(tmp_path / "runs-quick", case)
@@ -45,11 +46,23 @@ def quick(folder, *more):
     yardsticks.main(["--quick", "--runs-dir", str(folder), "--python", NOWHERE, *more])
 
 
+@pytest.mark.parametrize("words", [["--tasks", "SawyerReach"], ["--reach", "--tasks", "PushLeft"]])
+def test_the_hand_and_the_pusher_are_not_mixed(words, tmp_path):
+    with pytest.raises(SystemExit, match=r"^yardsticks: the tasks are .*; Sawyer's hand has .*--reach$"):
+        yardsticks.main([*words, "--runs-dir", str(tmp_path / "runs")])
+
+
+def test_all_discount_what_is_soon_over_as_fig_4_does():
+    discounts = {task: str(yardstick_run.discount_of(f"{task}-v0")) for task in yardsticks.BARS}
+    assert discounts == {"PushLeft": "0.99", "PushBottom": "0.99", "SawyerReach": fig4.SETTINGS[1]}
+    assert yardstick_run.discount_of("HalfCheetah-v5") == yardstick_run.DISCOUNT
+
+
 def test_a_finished_benchmark_is_summed_up_without_running_anything(finished, monkeypatch):
     monkeypatch.setattr(yardsticks, "write_results", None)  # a quick benchmark must not touch results/
     quick(finished)
     written = read_json(finished.with_name("runs-quick") / "yardsticks.json")
-    assert len(written["rows"]) == len(yardsticks.ENTRANTS) * len(yardsticks.BARS)
+    assert len(written["rows"]) == len(yardsticks.ENTRANTS) * len(yardsticks.PUSHING)
     assert [system["versions"]["python of"] for system in written["runs_made_by"]] == ["qompose", "sb3", "sbx"]
     assert (finished.with_name("runs-quick") / "yardsticks.png").stat().st_size > 10_000
 

@@ -464,8 +464,9 @@ def reproduce(
     if json:
         return result
     chosen.print_report(result)
-    for path in (*result.get("pictures", [result.get("picture")]), result["file"]):
-        print(path)
+    films = [result[name] for name in ("film", "film_note") if name in result]
+    for line in (*result.get("pictures", [result.get("picture")]), *films, result["file"]):
+        print(line)
     return None
 
 

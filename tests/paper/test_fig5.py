@@ -37,6 +37,7 @@ def stacked(study):
         trials = {trial: {"success": shares[trial]} for trial in fig5.TRIALS}
         record = {**vars(case), "seconds": 1.0, "sample": trials, "best": trials, "system": {}, "trained_by": []}
         write_json(study.episodes_of(case), record)
+    (study.folder / "fig5_stacking.mp4").write_bytes(b"a film that is there")
     return study
 
 
@@ -49,6 +50,7 @@ def towers(study):
             both = {"success": [0, policy == "composed"], "seated": [1, 1], "collided": [1, 0], "distance": [0.0, 0.1]}
             record = {"policy": policy, "seed": seed, "system": {}, "trained_by": []}
             write_json(fig6._file(study, policy, seed), record | dict.fromkeys(fig6.POLICIES[policy], both))
+    (study.folder / "fig6_tower.mp4").write_bytes(b"a film that is there")
     return study
 
 
@@ -90,7 +92,7 @@ def test_the_tables_fit_80_columns(request, what, capsys, monkeypatch):
     done = request.getfixturevalue({"fig5": "stacked", "fig6": "towers"}[what])
     assert main(command(what, done)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[:-2])) <= 80 and not any("…" in line for line in lines)
+    assert max(map(len, lines[:-3])) <= 80 and not any("…" in line for line in lines)
 
 
 def test_each_algorithm_is_trained_with_its_own_flags(study):

@@ -10,7 +10,9 @@ import numpy as np
 from qompose import store
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
+from qompose.paper.films import make_film
 from qompose.paper.study import ALGORITHMS, EPISODES, Case, Study, curve_of, first_step, made_by, robot_minutes
+from qompose.shipped import load
 from qompose.tasks import make_task
 from qompose.tasks.experts import make_expert
 from qompose.view.charts import draw_curves
@@ -56,7 +58,11 @@ def reproduce(study: Study) -> dict[str, Any]:
     )  # fmt: skip
     result = {"rows": rows, "experts": experts, "episodes": EPISODES, "bar": BAR, "settings": list(SETTINGS)}
     path = study.write("fig4", result, made_by(records.values()))
-    return {**result, "picture": str(picture), "file": str(path)}
+    film = make_film(study.folder / "fig4_reaching.mp4", lambda: [
+        (load(study.run_of(Case("sql", task, 0)), replay=False), task, {}, f"reach, {title}")
+        for task, title in TITLES.items()
+    ])  # fmt: skip
+    return {**result, **film, "picture": str(picture), "file": str(path)}
 
 
 def print_report(result: dict[str, Any]) -> None:

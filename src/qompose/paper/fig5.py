@@ -15,6 +15,7 @@ import numpy as np
 
 from qompose import store
 from qompose.evaluation import evaluate
+from qompose.paper.films import make_film
 from qompose.paper.jobs import Job
 from qompose.paper.study import (
     ALGORITHMS,
@@ -79,7 +80,11 @@ def reproduce(study: Study) -> dict[str, Any]:
     settings = {name: list(flags) for name, flags in SETTINGS.items()}
     result = {"rows": rows, "settings": settings, "episodes": {name: count for name, (_, count) in TRIALS.items()}}
     path = study.write("fig5", result, made_by(records.values()))
-    return {**result, "picture": str(picture), "file": str(path)}
+    film = make_film(study.folder / "fig5_stacking.mp4", lambda: [
+        (load(study.run_of(cases[0]), replay=False), TASK, options, f"stack, {trial}")
+        for trial, (options, _) in TRIALS.items()
+    ])  # fmt: skip
+    return {**result, **film, "picture": str(picture), "file": str(path)}
 
 
 def print_report(result: dict[str, Any]) -> None:

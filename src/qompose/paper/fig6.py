@@ -14,6 +14,7 @@ import numpy as np
 from qompose import store
 from qompose.evaluation import evaluate
 from qompose.paper import fig5
+from qompose.paper.films import make_film
 from qompose.paper.jobs import Job
 from qompose.paper.study import Case, Study, figures_of, made_by
 from qompose.shipped import load
@@ -34,6 +35,7 @@ POLICIES = {
     "composed 1:3": ("resample", "best"), "extracted": ("best", "sample"), "extracted 1:3": ("best", "sample"),
     "corrected": ("best", "sample"),
 }  # fmt: skip
+FILMED = ("stack", "avoid", "composed 1:3")
 # For seven torques at a low temperature; the default is too few for `sample`.
 EXTRACTION_STEPS = 10_000
 # In the paper: 10 of 10 collide with stacking alone, none stacks with avoiding alone, composed 10 of 10 do both.
@@ -73,7 +75,10 @@ def reproduce(study: Study) -> dict[str, Any]:
     )
     result = {"rows": rows, "episodes": EPISODES}
     path = study.write("fig6", result, made_by(records.values()))
-    return {**result, "picture": str(picture), "file": str(path)}
+    film = make_film(
+        study.folder / "fig6_tower.mp4", lambda: [(make_policy(study, name, 0), TASK, {}, name) for name in FILMED]
+    )
+    return {**result, **film, "picture": str(picture), "file": str(path)}
 
 
 def print_report(result: dict[str, Any]) -> None:

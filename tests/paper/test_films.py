@@ -1,0 +1,25 @@
+import pytest
+
+import qompose as qp
+from qompose.paper.films import make_film
+from qompose.tasks.pusher import Pusher
+
+
+@pytest.fixture
+def scenes(monkeypatch):
+    monkeypatch.setattr(Pusher, "horizon", 4)
+    skill = qp.load("push-left", replay=False)
+    return [(skill, "PushLeft", {}, "left"), (skill, "PushBottom", {}, "and elsewhere")]
+
+
+def test_a_film_is_made_once(tmp_path, scenes):
+    path = tmp_path / "film.mp4"
+    assert make_film(path, lambda: scenes) == {"film": str(path)}
+    assert path.stat().st_size > 1000
+    assert make_film(path, lambda: pytest.fail("it is there")) == {"film": str(path)}
+
+
+def test_where_none_can_be_made_the_figure_says_why(tmp_path, scenes):
+    found = make_film(tmp_path / "film.avi", lambda: scenes)
+    assert list(found) == ["film_note"] and found["film_note"].startswith("no film: ") and ".mp4" in found["film_note"]
+    assert not list(tmp_path.iterdir())
