@@ -42,7 +42,8 @@ from qompose.types import QomposeError
 from qompose.view.console import print_table
 
 PERMUTATIONS = 20_000
-MOST_SECONDS, LEAST_UPDATES = 600.0, 50_000.0  # the bars: of everything, and per second over all runs of SQL
+# The bars: of everything; per second over all runs of SQL; and of environment steps per second, all programs together.
+MOST_SECONDS, LEAST_UPDATES, LEAST_STEPS = 600.0, 50_000.0, 500_000.0
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,19 @@ def print_report(result: dict[str, Any]) -> None:
     print(f"trained after {result['seconds_to_trained']:.0f} s, everything after {result['seconds']:.0f} s")
 
 
+def bars_of(result: dict[str, Any]) -> dict[str, bool]:
+    """What is asked of a GPU, which is an H200's; met or not."""
+    steps = sum(row["environment_steps_per_second"] for row in result["rows"])
+    return {
+        f"everything in {MOST_SECONDS:.0f} s": result["seconds"] <= MOST_SECONDS,
+        **{
+            f"{LEAST_UPDATES:.0f} updates/s of sql": row["updates_per_second"] >= LEAST_UPDATES
+            for row in result["rows"] if row["algorithm"] == "sql"
+        },
+        f"{LEAST_STEPS:.0f} environment steps/s, all algorithms together": steps >= LEAST_STEPS,
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
@@ -288,10 +302,7 @@ def main() -> None:
     if small:
         print("small: the machinery, not the figures")
     else:
-        result["bars"] = {f"everything in {MOST_SECONDS:.0f} s": result["seconds"] <= MOST_SECONDS} | {
-            f"{LEAST_UPDATES:.0f} updates/s of {row['algorithm']}": row["updates_per_second"] >= LEAST_UPDATES
-            for row in result["rows"] if row["algorithm"] == "sql"
-        }  # fmt: skip
+        result["bars"] = bars_of(result)
     command = f"python -m benchmarks.fused --algorithms {' '.join(arguments.algorithms)}"
     command += " --small" if small else f" --seeds {seeds} --total-steps {steps}"
     write_results("fused", result, command=command, seed=np.arange(seeds).tolist())

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.machine import RESULTS, matrix_rates, write_results
+from benchmarks.machine import RESULTS, matrix_rates, read_results, write_results
 from benchmarks.update_speed import ACTION, OBSERVATION, ROWS, UPDATES, needed_flops, random_batch
 from qompose.agents.sql import SQL
 from qompose.envs.batch import PRECISION, Batch
@@ -233,7 +233,7 @@ def main() -> None:
     for axis, found in result["axes"].items():
         print(f"{axis}: {found['bound']}")
     write_results("scaling", result, command="python -m benchmarks.scaling", seed=arguments.seed)
-    draw(PICTURE, result)
+    draw(PICTURE, read_results("scaling")["result"])  # which may be an earlier one, of a GPU
 
 
 if __name__ == "__main__":

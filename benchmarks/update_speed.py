@@ -1,10 +1,11 @@
-"""How fast soft Q-learning updates, against the matrix rate of the very cores it ran on; and the vector environment.
+"""How fast the agents update, against the matrix rate of the very cores they ran on; and the vector environment.
 
     python -m benchmarks.update_speed [--quick] [--seed 0]
 
-Batches 64 and 128, 16 + 16 particles, two layers of 128, observations and actions of the pusher, on one core and on
-two. Each number of cores is a process of its own that is bound to them before JAX starts. Counted are the operations of
-the matrix products that the equations need, nothing else. The parts are also timed alone, each as a call of its own.
+Soft Q-learning with batches of 64 and 128 and 16 + 16 particles, DDPG and NAF with batches of 64; two layers of 128,
+observations and actions of the pusher, on one core and on two. Each number of cores is a process of its own that is
+bound to them before JAX starts. Counted are the operations of the matrix products that the equations need, nothing
+else. The parts of soft Q-learning are also timed alone, each as a call of its own.
 Writes results/update_speed.json.
 """
 
@@ -27,6 +28,8 @@ import numpy as np
 
 import qompose  # noqa: F401  (registers the tasks)
 from benchmarks.machine import best_seconds, matrix_rates, write_results
+from qompose.agents.ddpg import DDPG
+from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
@@ -39,6 +42,7 @@ BATCHES = (64, 128)
 UPDATES = 8  # in one compiled call, as in a round of the training loop
 ROWS = 10_000
 LANES = 8
+PARTS = ("value", "critic with value", "policy", "update")
 
 
 def perceptron_flops(agent: SQL, batch: int, particles: int, out: int) -> float:
@@ -63,6 +67,20 @@ def needed_flops(agent: SQL, batch: int) -> dict[str, float]:
         "policy": sampler(agent.fixed_particles) + 2.0 * critic(agent.fixed_particles)
         + 3.0 * sampler(agent.updated_particles),
     }  # fmt: skip
+
+
+def baseline_flops(agent: DDPG | NAF, batch: int) -> float:
+    """Matrix products of one update: forward, for the inputs' gradients, and for the weights'."""
+
+    def forward(inputs: int, outputs: int) -> float:
+        return 2.0 * batch * sum(a * b for a, b in itertools.pairwise((inputs, *agent.hidden, outputs)))
+
+    if isinstance(agent, NAF):
+        heads = 1 + ACTION + ACTION * (ACTION + 1) // 2  # V, μ and the triangle L
+        return 4.0 * forward(OBSERVATION, heads)  # target; and forward and backward
+    critic, actor = forward(OBSERVATION + ACTION, 1), forward(OBSERVATION, ACTION)
+    # Both in the target; the critic forward and backward; the actor, too, through the critic.
+    return (critic + actor) + 3.0 * critic + (3.0 * actor + 2.0 * critic)
 
 
 def random_batch(count: int, key: jax.Array) -> Transition:
@@ -90,7 +108,7 @@ def seconds_of_parts(agent: SQL, state: Any, seed: int, windows: int) -> dict[st
     }
 
 
-def seconds_per_update(agent: SQL, seed: int, windows: int) -> tuple[float, Any]:
+def seconds_per_update(agent: SQL | DDPG | NAF, seed: int, windows: int) -> tuple[float, Any]:
     """Seconds of one update within the training loop's own compiled call, the state carried on as in training."""
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = jax.jit(lambda key: agent.init(OBSERVATION, ACTION, key=key))(init_key)
@@ -112,23 +130,27 @@ def seconds_per_update(agent: SQL, seed: int, windows: int) -> tuple[float, Any]
 def measure_updates(seed: int, quick: bool) -> dict[str, Any]:
     """What one process finds on the cores that it is bound to."""
     rates = matrix_rates()
-    rows = []
-    for batch in BATCHES:
-        agent = SQL(batch_size=batch)
-        flops = needed_flops(agent, batch)
+    best, rows = max(rates.values()), []
+    agents = [*(SQL(batch_size=batch) for batch in BATCHES), *(make(batch_size=BATCHES[0]) for make in (DDPG, NAF))]
+    for agent in agents:
+        batch = agent.batch_size
+        parts = needed_flops(agent, batch) if isinstance(agent, SQL) else {"all": baseline_flops(agent, batch)}
+        flops = sum(parts.values())
         seconds, state = seconds_per_update(agent, seed, 3 if quick else 60)
-        parts = seconds_of_parts(agent, state, seed, 10 if quick else 300)
-        gigaflops = 1e-9 * sum(flops.values()) / seconds
-        rows.append({
-            "batch": batch, "updates_per_second": 1.0 / seconds, "megaflop_per_update": 1e-6 * sum(flops.values()),
-            "gigaflop_per_second": gigaflops, "share_of_matrix_rate": gigaflops / max(rates.values()),
-            "milliseconds": {"update": 1e3 * seconds, **{name: 1e3 * value for name, value in parts.items()}},
-            "gigaflop_per_second_of_parts": {
-                "value": 1e-9 * flops["value"] / parts["value"],
-                "critic with value": 1e-9 * (flops["value"] + flops["critic"]) / parts["critic with value"],
-                "policy": 1e-9 * flops["policy"] / parts["policy"],
-            },
-        })  # fmt: skip
+        row = {
+            "algorithm": agent.algorithm, "batch": batch, "updates_per_second": 1.0 / seconds,
+            "megaflop_per_update": 1e-6 * flops, "gigaflop_per_second": 1e-9 * flops / seconds,
+            "share_of_matrix_rate": 1e-9 * flops / seconds / best, "milliseconds": {"update": 1e3 * seconds},
+        }  # fmt: skip
+        if isinstance(agent, SQL):
+            spent = seconds_of_parts(agent, state, seed, 10 if quick else 300)
+            row["milliseconds"] |= {name: 1e3 * value for name, value in spent.items()}
+            row["gigaflop_per_second_of_parts"] = {
+                "value": 1e-9 * parts["value"] / spent["value"],
+                "critic with value": 1e-9 * (parts["value"] + parts["critic"]) / spent["critic with value"],
+                "policy": 1e-9 * parts["policy"] / spent["policy"],
+            }
+        rows.append(row)
     return {"matrix_rates": rates, "rows": rows}
 
 
@@ -201,13 +223,14 @@ def main() -> None:
     cores = {str(count): on_cores(count, passed) for count in (1, 2) if count <= available}
     environments = measure_environments(arguments.seed, arguments.quick)
     print_table(
-        "soft Q-learning, 16 + 16 particles, 2 x 128",
-        ("cores", "batch", "updates/s", "GFLOP/s", "of the matrix rate", "ms value / critic + value / policy / update"),
+        "one update, 2 x 128; soft Q-learning with 16 + 16 particles",
+        ("cores", "algorithm", "batch", "updates/s", "GFLOP/s", "of the matrix rate", f"ms {' / '.join(PARTS)}"),
         [
             (
-                count, row["batch"], f"{row['updates_per_second']:.0f}", f"{row['gigaflop_per_second']:.1f}",
+                count, row["algorithm"], row["batch"], f"{row['updates_per_second']:.0f}",
+                f"{row['gigaflop_per_second']:.1f}",
                 f"{100 * row['share_of_matrix_rate']:.0f} % of {max(found['matrix_rates'].values()):.0f}",
-                " / ".join(f"{row['milliseconds'][n]:.2f}" for n in ("value", "critic with value", "policy", "update")),
+                " / ".join(f"{row['milliseconds'][name]:.2f}" for name in PARTS if name in row["milliseconds"]),
             )
             for count, found in cores.items() for row in found["rows"]
         ],

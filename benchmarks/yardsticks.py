@@ -39,7 +39,7 @@ OURS = ("qompose-sql", "qompose-ddpg", "qompose-naf")
 THEIRS = ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 # Their default is one update for each step, ours is two.
 ENTRANTS = (*(f"{name}-2" for name in OURS), *(f"{name}-{updates}" for updates in (2, 1) for name in THEIRS))
-RIVALS = ("sb3-sac", "sbx-sac")
+RIVALS, OUR_DDPG = ("sb3-sac", "sbx-sac"), "qompose-ddpg-2"
 PICTURES = ROOT / "docs"
 
 
@@ -122,6 +122,27 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 result[name] = {"sql": ours[name], "rival": better["entrant"], "of_rival": better[name], "ratio": ratio}
         found.append(result)
     return found
+
+
+def judge(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    """Our DDPG within the interval of Stable-Baselines3's, or better; and half of the better SAC's steps and time."""
+    bars = {}
+    for theirs in rows:
+        if theirs["entrant"].startswith("sb3-ddpg") and theirs["interval"] is not None:
+            ours = next((row for row in rows if (row["task"], row["entrant"]) == (theirs["task"], OUR_DDPG)), None)
+            if ours is not None:
+                what = f"{theirs['task']}: {OUR_DDPG} ({ours['mean']:.3f} m) within the interval of {theirs['entrant']}"
+                bars[f"{what}, or better"] = ours["mean"] <= theirs["mean"] + theirs["interval"]
+    for found in compare(rows):
+        for name, what in (("median_steps_to_bar", "steps"), ("median_seconds_to_bar", "time")):
+            if found[name]["rival"] is None:
+                continue
+            ratio = found[name]["ratio"]
+            spelt = "never there" if ratio is None else f"{ratio:.2f} of them"
+            bars[f"{found['task']}: half the {what} of {found[name]['rival']} to the bar ({spelt})"] = (
+                ratio is not None and ratio <= 0.5
+            )
+    return bars
 
 
 def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
@@ -212,10 +233,13 @@ def learn(arguments: argparse.Namespace) -> None:
     runs = [read_run(folder, case) for case in cases]
     rows = summarise(runs)
     result = {
-        "rows": rows, "sql_against_sac": compare(rows), "total_steps": total_steps, "episodes": EPISODES,
-        "final_episodes": FINAL_EPISODES, "runs_made_by": distinct([run.pop("system") for run in runs]), "runs": runs,
+        "rows": rows, "bars": judge(rows), "sql_against_sac": compare(rows), "total_steps": total_steps,
+        "episodes": EPISODES, "final_episodes": FINAL_EPISODES,
+        "runs_made_by": distinct([run.pop("system") for run in runs]), "runs": runs,
     }  # fmt: skip
     print_rows(rows)
+    for bar, met in result["bars"].items():
+        print(f"{bar}: {'met' if met else 'missed'}")
     if arguments.quick:
         write_json(folder / f"{name}.json", result)
         draw_curves(folder / f"{name}.png", runs)

@@ -217,3 +217,20 @@ def test_entrants_take_turns_and_one_that_ends_is_named(monkeypatch, tmp_path):
     assert busy == {"4": [4.0, 4.0], "8": [8.0, 8.0]} and clock == {"4": [1.0, 1.0], "8": [1.0, 1.0]}
     with pytest.raises(QomposeError, match=r"^fails has ended with status 1; its last words are above$"):
         peers.alternate(["4", "fails"], "Any-v0", None, 2, 100)
+
+
+def test_the_bars_need_our_ddpg_in_the_interval_and_half_of_what_the_better_sac_needs():
+    def spread_of(*finals, entrant, task="PushLeft"):
+        (row,) = yardsticks.summarise([run(entrant, seed, x, task=task) for seed, x in enumerate(finals)])
+        return row
+
+    theirs = spread_of(0.2, 0.3, entrant="sb3-ddpg-1")
+    inside, outside = (spread_of(x, x, entrant="qompose-ddpg-2") for x in (0.85, 0.95))  # 0.25 and 12.7 · 0.05
+    assert list(yardsticks.judge([theirs, inside]).values()) == [True]
+    assert list(yardsticks.judge([theirs, outside]).values()) == [False]
+    assert yardsticks.judge([theirs]) == {}
+    rival = spread_of(0.05, 0.05, entrant="sbx-sac-1") | {"median_steps_to_bar": 200, "median_seconds_to_bar": 4.0}
+    soon = spread_of(0.05, 0.05, entrant="qompose-sql-2") | {"median_steps_to_bar": 100, "median_seconds_to_bar": 4.0}
+    never = soon | {"median_steps_to_bar": None, "median_seconds_to_bar": None}
+    assert list(yardsticks.judge([soon, rival]).values()) == [True, False]
+    assert list(yardsticks.judge([never, rival]).values()) == [False, False]

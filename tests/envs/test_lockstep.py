@@ -66,7 +66,8 @@ def test_every_way_of_resetting_gives_the_same_transitions_and_no_fake_one(mode)
     expected, _ = collect(counting(AutoresetMode.SAME_STEP), complete=4)
     assert transitions == expected
     assert len(transitions) == 2 * (3 + 5 + 5 + 3)
-    for lane, episode, elapsed, _, _, _, next_lane, next_episode, next_elapsed, terminated in transitions:
+    for lane, episode, elapsed, action, _, reward, next_lane, next_episode, next_elapsed, terminated in transitions:
+        assert reward == pytest.approx(100.0 * episode + next_elapsed + 2.0 * action, abs=1e-4)
         assert (next_lane, next_episode, next_elapsed) == (lane, episode, elapsed + 1)
         assert terminated == float(episode % 3 == 0 and next_elapsed == 3)  # never at a time limit
 
@@ -97,9 +98,9 @@ def test_actions_are_stored_in_the_unit_box_and_acted_in_the_environments():
     for env in lanes.env.envs:
         env.step = lambda action, step=env.step: (received.append(action.tolist()), step(action))[1]
     lanes.reset(seed=0)
-    step = lanes.step(np.array([[-1.0, 1.0], [0.5, 3.0]]))  # 3 is clipped
-    assert received == [[-2.0, 10.0], [1.0, 10.0]]
-    assert step.action.tolist() == [[-1.0, 1.0], [0.5, 1.0]] and step.action.dtype == np.float32
+    step = lanes.step(np.array([[-1.0, -0.5], [0.5, 3.0]]))  # 3 is clipped
+    assert received == [[-2.0, 2.5], [1.0, 10.0]]
+    assert step.action.tolist() == [[-1.0, -0.5], [0.5, 1.0]] and step.action.dtype == np.float32
 
 
 def replace_observation(value):
