@@ -234,3 +234,7 @@ def test_the_bars_need_our_ddpg_in_the_interval_and_half_of_what_the_better_sac_
     never = soon | {"median_steps_to_bar": None, "median_seconds_to_bar": None}
     assert list(yardsticks.judge([soon, rival]).values()) == [True, False]
     assert list(yardsticks.judge([never, rival]).values()) == [False, False]
+    lost = rival | {"median_steps_to_bar": None, "median_seconds_to_bar": None}
+    assert list(yardsticks.judge([soon, lost]).values()) == [True, True]
+    assert list(yardsticks.judge([never, lost]).values()) == [False, False]
+    assert yardsticks.judge([soon]) == {}
