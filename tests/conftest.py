@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -62,6 +63,22 @@ def relaxed_jax():
         jax.debug_key_reuse(False),
     ):
         yield
+
+
+@pytest.fixture
+def compiled():
+    """Names of the functions that have been compiled since the test began, and how often each."""
+    times = Counter()
+
+    def note(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            times[about["fun_name"].removeprefix("jit(").removesuffix(")")] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    jax.jit(lambda: 0)()
+    assert times.pop("<lambda>") == 1  # else no test would see anything
+    yield times
+    jax.monitoring.unregister_event_duration_listener(note)
 
 
 # One configuration for all tests that train: equal shapes and settings are compiled once in each worker.

@@ -7,6 +7,7 @@ import pytest
 from qompose.explanation import (
     Interval,
     _cover,
+    _evaluate,
     _interval,
     _judge,
     _number,
@@ -17,7 +18,7 @@ from qompose.explanation import (
 )
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network, expected_arrays
-from qompose.training.correct import Correction
+from qompose.training.correct import Correction, _improve, _survey
 from qompose.training.offline import compose
 from qompose.types import QomposeError, Transition
 from qompose.view.pictures import draw_divergence
@@ -72,6 +73,16 @@ def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
         assert words in text
     drawn = draw_divergence(tmp_path / "map.png", report, bins=5)
     assert (tmp_path / "map.png").stat().st_size > 1000 and np.shape(drawn["divergence_in_temperatures"]) == (5, 5)
+
+
+def test_other_replays_compile_the_learning_alone_and_once(report, compiled):
+    pair = make_skill("long", 0, count=3000), make_skill("longer", 1, count=3200)  # more than a block is held out
+    options = replace(QUICK, steps=120)
+    explain(pair[0] & pair[1], options=options, members=2)
+    assert [compiled[function.__name__] for function in (_survey, _evaluate, _improve)] == [0, 0, 1]
+    compiled.clear()
+    explain({pair[0]: 0.7, pair[1]: 0.3}, options=options, members=2)
+    assert not compiled
 
 
 def test_regions_hold_the_mean_divergence_of_their_states(report):

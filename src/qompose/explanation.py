@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.correct import correction_target, soft_minimum
-from qompose.training.correct import Correction, Survey, Values, check_correctable, solve, survey, unit_of
+from qompose.training.correct import Correction, Survey, Values, check_correctable, in_blocks, solve, survey, unit_of
 from qompose.training.offline import choose_temperature
 from qompose.types import QomposeError, Transition
 
@@ -245,20 +246,16 @@ def _split(lengths: Sequence[int], members: int) -> tuple[np.ndarray, np.ndarray
     )
 
 
+@jax.jit
+def _evaluate(function: Any, observation: Array, actions: Array) -> Array:
+    return function(observation, actions)
+
+
 def _measure(values: Values, states: Survey, weights: Sequence[float], temperature: float) -> dict[str, Any]:
     """The figures over the states to which held-out transitions lead."""
-
-    @jax.jit
-    def evaluate(values: Values, observation: Array, actions: Array) -> Array:
-        return jax.vmap(lambda v: v(observation, actions))(values)
-
-    blocks = range(0, len(states.kappa), 512)
-    heads = np.concatenate(
-        [
-            np.asarray(evaluate(values, states.next_observation[i : i + 512], states.next_actions[i : i + 512]))
-            for i in blocks
-        ],
-        axis=1,
+    members = [jax.tree.map(itemgetter(m), values) for m in range(len(values.level))]
+    heads = np.stack(
+        [in_blocks(partial(_evaluate, member), states.next_observation, states.next_actions) for member in members]
     )  # (members, n, draws, heads)
     c, lemma, theorem, later = (heads[..., head] for head in range(4))
     log_weight = np.broadcast_to(states.log_weight, c.shape)
@@ -333,7 +330,7 @@ def _residuals(skills: Sequence[Skill], data: Transition, seen: Survey, lengths:
     result, begin = [], 0
     for index, (skill, length) in enumerate(zip(skills, lengths, strict=True)):
         own = slice(begin, begin + length)
-        q = np.asarray(jax.jit(critic_of(skill).__call__)(data.observation[own], data.action[own]))
+        q = in_blocks(partial(_evaluate, critic_of(skill)), data.observation[own], data.action[own])
         delta = data.reward[own] + seen.discount[own] * seen.values[own, index] - q
         result.append(float(np.sqrt(np.mean(delta**2))))
         begin += length

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qompose.nets import describe, to_arrays
+from qompose.shipped import load
 from qompose.skill.algebra import (
     CANDIDATES,
     as_network,
@@ -178,3 +180,34 @@ def test_replays_are_united_in_order(left, bottom):
 def test_a_stripped_skill_is_named_with_advice(left, bottom):
     with pytest.raises(QomposeError, match=r"skill 'bottom' carries no replay.*save it with its replay, or compose"):
         unite_replays([left, bottom.strip()])
+
+
+@pytest.fixture(params=["push-left", "sawyer-stack"])
+def trained(request):
+    """A skill that comes with the package, and many observations from all over the range of its replay."""
+    skill = load(request.param)
+    seen, rng = skill.replay.observation, np.random.default_rng(0)
+    return skill, rng.uniform(seen.min(0), seen.max(0), (4096, seen.shape[1])).astype(np.float32)
+
+
+def test_a_trained_skill_acts_in_numpy_as_in_jax(trained):
+    """Some states are further apart than 1e-6: rounding in float32 puts either up to 4e-6 from the same in float64."""
+    skill, observations = trained
+    (sampler,) = samplers_of(skill)
+    shape = (len(observations), skill.action["size"])
+    noise = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    theirs = np.tanh(jax.jit(jax.vmap(sampler))(observations, noise))
+    mine = skill.act(observations, rng=np.random.default_rng(1))
+    apart = np.abs(mine - theirs).max(axis=-1)
+    assert apart.max() <= {"push-left": 5e-6, "sawyer-stack": 1e-5}[skill.name]
+    assert np.quantile(apart, 0.8) <= 1e-6
+    alone = skill.act(observations[0], rng=np.random.default_rng(1))
+    np.testing.assert_allclose(alone, theirs[0], rtol=0.0, atol=5e-6)
+
+
+def test_a_trained_skill_values_actions_in_numpy_as_in_jax(trained):
+    skill, observations = trained
+    shape = (len(observations), skill.action["size"])
+    actions = np.random.default_rng(1).uniform(-1.0, 1.0, shape).astype(np.float32)
+    theirs = jax.jit(jax.vmap(critic_of(skill)))(observations, actions)
+    np.testing.assert_allclose(skill.q(observations, actions), theirs, rtol=1e-5)

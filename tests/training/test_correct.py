@@ -11,10 +11,10 @@ from qompose.skill.artifact import Skill
 from qompose.soft import finite
 from qompose.tasks import make_task
 from qompose.tasks.task import relabel
-from qompose.training.correct import Correction, learn_correction, survey
+from qompose.training.correct import Correction, _improve, _survey, learn_correction, survey
 from qompose.training.offline import Extraction, compose
 from qompose.training.reweigh import learn_corrections
-from qompose.types import QomposeError
+from qompose.types import QomposeError, Transition
 
 QUICK = Correction(steps=150, batch_size=16, hidden=(8,), candidates=16, kept=2)
 EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))
@@ -67,6 +67,31 @@ def test_a_corrected_composition_is_the_sum_less_what_was_learned(corrected, pai
 def test_a_corrected_composition_acts_without_extraction(pair):
     skill = compose(pair[0] & pair[1], correct=True, correction=QUICK, extract=False)
     assert skill.sampler.spec["kind"] == "candidates" and skill.act(np.zeros(2), "resample").shape == (2,)
+
+
+def test_another_replay_compiles_the_learning_alone_and_once(pair, compiled):
+    data = unite_replays(pair)
+    survey(pair, (0.5, 0.5), 0.2, data, QUICK)
+    compiled.clear()
+    data = Transition(*(column[:-37] for column in data))
+    learn_correction(pair, (0.5, 0.5), 0.2, data, QUICK)
+    assert [compiled[function.__name__] for function in (_survey, _improve)] == [0, 1]
+    compiled.clear()
+    learn_correction(pair, (0.7, 0.3), 0.2, data, QUICK)
+    assert not compiled
+
+
+def test_corrections_for_all_weights_are_compiled_once(pair, compiled):
+    first, second = pair
+    options = replace(QUICK, steps=40)  # like no other test's
+    learned = learn_corrections(first, second, options=options)
+    assert compiled[_improve.__name__] == 1 and learned.options.steps == 160
+    learned.at(pair, (1.0, 1.0), first.temperature + second.temperature)
+    compiled.clear()
+    learn_corrections(first, replace(second, name="other"), options=options)
+    for share in (0.2, 0.7):
+        learned.at(pair, (1.0, share), first.temperature + share * second.temperature)
+    assert not compiled
 
 
 def test_rewards_are_not_looked_at(pair):

@@ -10,10 +10,10 @@ from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import gpi, prefer
 from qompose.soft import finite
-from qompose.training.correct import Correction
-from qompose.training.gpi import Followed, _follow, evaluate, learn_gpi
+from qompose.training.correct import Correction, _improve, _survey
+from qompose.training.gpi import Followed, _follow, _weigh, evaluate, learn_gpi
 from qompose.training.offline import Extraction, compose
-from qompose.types import QomposeError
+from qompose.types import QomposeError, Transition
 
 QUICK = Correction(steps=100, batch_size=16, hidden=(8,), candidates=16, kept=2)
 EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))
@@ -41,6 +41,19 @@ def test_a_gpi_composition_is_the_best_of_what_was_learned_for_each_policy(pair,
     np.testing.assert_allclose(skill.q(states, actions), np.max(each, axis=0), rtol=1e-4, atol=1e-3)
     again = Skill.load(skill.save(tmp_path / "best"))
     assert np.array_equal(again.q(states, actions), skill.q(states, actions)) and again.act(states).shape == (50, 2)
+
+
+def test_another_replay_compiles_the_learning_alone_and_once(pair, compiled):
+    data, options = unite_replays(pair), replace(QUICK, steps=40)
+    _follow(pair, (0.5, -0.25), 0.2, data, options, [data.reward, data.reward])
+    compiled.clear()
+    data = Transition(*(column[:-37] for column in data))
+    rewards = [data.reward, 2.0 * data.reward]
+    learn_gpi(pair, (0.5, -0.25), 0.2, data, options, rewards=rewards)
+    assert [compiled[function.__name__] for function in (_survey, _weigh, _improve)] == [0, 0, 1]
+    compiled.clear()
+    learn_gpi(pair, (0.25, 0.75), 0.2, data, options, rewards=rewards)
+    assert not compiled
 
 
 def test_gpi_stands_inside_other_expressions(pair):

@@ -9,6 +9,7 @@ import pytest
 
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
+from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.nets import Sampler, init_perceptron
 from qompose.skill.algebra import critic_of, samplers_of
@@ -364,18 +365,29 @@ def test_ddpg_extracts_an_actor_that_climbs_the_sum(ddpg_pair, tmp_path):
     assert np.array_equal(again.act(observations), skill.act(observations))
 
 
-def test_extraction_is_the_policy_step_of_online_training(ddpg_pair, monkeypatch):
+@pytest.mark.parametrize(("kind", "rate"), [(SQL, "sampler_learning_rate"), (DDPG, "actor_learning_rate")])
+def test_extraction_is_the_policy_step_of_online_training(right, top, ddpg_pair, monkeypatch, compiled, kind, rate):
     calls = []
-    improve = DDPG.improve_policy
+    improve = kind.improve_policy
 
     def watch(self, *args, **kwargs):
         calls.append(self)
         return improve(self, *args, **kwargs)
 
-    monkeypatch.setattr(DDPG, "improve_policy", watch)
-    options = Extraction(steps=2, batch_size=4, hidden=(8,), learning_rate=0.25)
-    compose(ddpg_pair[0] & ddpg_pair[1], options=options)
-    assert [(agent.actor_learning_rate, agent.batch_size) for agent in calls] == [(0.25, 4)]  # traced once
+    monkeypatch.setattr(kind, "improve_policy", watch)
+    first, second = (right, top) if kind is SQL else ddpg_pair
+    options = Extraction(steps=offline.CHUNK + 50, batch_size=4, hidden=(8,), learning_rate=0.02)
+
+    def extract():
+        return compose(first & second, options=options).sampler.arrays
+
+    whole = extract()
+    assert [(getattr(agent, rate), agent.batch_size) for agent in calls] == [(0.02, 4)]  # traced once
+    assert compiled[offline._improve.__name__] == 1
+    compiled.clear()
+    monkeypatch.setattr(offline, "CHUNK", 60)
+    in_other_chunks = extract()
+    assert not compiled and all(np.array_equal(whole[name], in_other_chunks[name]) for name in whole)
 
 
 def test_ddpg_without_extraction_is_refused(ddpg_pair):

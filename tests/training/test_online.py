@@ -23,8 +23,8 @@ from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
 from qompose.run import Run, name_leaves, read_metrics
 from qompose.training import learner, online
-from qompose.training.learner import learn
-from qompose.training.online import Loop, Training, choose, explore, train_online
+from qompose.training.learner import calibrate, learn, store
+from qompose.training.online import Loop, Training, choose, explore, follow, train_online
 from qompose.training.session import train
 from qompose.types import QomposeError, Transition
 
@@ -54,6 +54,11 @@ def make_env(env="MultiGoal", options=GOAL, lanes=4):
     return Lockstep.make(env, lanes, options if env == "MultiGoal" else {})
 
 
+@pytest.fixture(params=["sql", "ddpg", "naf"])
+def each_agent(request, tiny_agent):
+    return {"sql": tiny_agent, "ddpg": DDPG(hidden=(16,)), "naf": NAF(hidden=(16,))}[request.param]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_agent, tiny_training, tmp_path_factory):
     """A training from beginning to end: what it left, and its run."""
@@ -66,14 +71,26 @@ def uninterrupted(tiny_agent, tiny_training, tmp_path_factory):
 # ------------------------------------------------------------------------------------------------- reproducibility
 
 
-def test_a_training_compiles_its_functions_once(tiny_agent, tiny_training, tmp_path):
-    before = np.array([choose._cache_size(), learn._cache_size()])
-    first = train_online(make_env(), tiny_agent, tiny_training, run=start(tmp_path / "a", tiny_agent, tiny_training))
-    once = np.array([choose._cache_size(), learn._cache_size()])
+def count_traces():
+    return np.array([function._cache_size() for function in (choose, follow, store, calibrate, learn)])
+
+
+def test_a_training_compiles_its_functions_once(each_agent, tiny_training, tmp_path, compiled):
+    options = replace(tiny_training, eval_freq=150, eval_episodes=3)
+
+    def run(options, name):
+        directory = start(tmp_path / name, each_agent, options)
+        return train_online(make_env(), each_agent, options, evaluation_env=make_env(lanes=3), run=directory)
+
+    before = count_traces()
+    first = run(options, "a")
+    once = count_traces()
     assert (once - before <= 1).all() and (once >= 1).all()
-    again = train_online(make_env(), tiny_agent, replace(tiny_training, seed=1))
-    interrupt_and_resume(tiny_agent, tiny_training, tmp_path / "b")
-    assert np.array_equal([choose._cache_size(), learn._cache_size()], once)
+    compiled.clear()
+    again = run(replace(options, seed=1), "b")
+    assert len(first.evaluations) == 4 and not compiled
+    interrupt_and_resume(each_agent, tiny_training, tmp_path / "c")
+    assert np.array_equal(count_traces(), once)
     assert digest(first) != digest(again)  # the seed matters
 
 
@@ -325,11 +342,9 @@ def test_a_broken_environment_stops_in_one_line_and_a_checkpoint_remains(
     assert notices == ["resumed at step 480; Walk-v0 cannot restore its state, so new episodes start"]
 
 
-@pytest.mark.parametrize("algo", ["sql", "ddpg", "naf"])
 @pytest.mark.parametrize("fault", [fault for fault, _ in BROKEN.values()], ids=BROKEN)
-def test_nothing_of_a_broken_step_is_stored(make_walk, tiny_agent, tiny_training, fault, algo):
-    agent = {"sql": tiny_agent, "ddpg": DDPG(hidden=(16,)), "naf": NAF(hidden=(16,))}[algo]
-    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), agent, tiny_training)
+def test_nothing_of_a_broken_step_is_stored(make_walk, each_agent, tiny_training, fault):
+    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), each_agent, tiny_training)
     loop.env.patience = 0.2
     with pytest.raises(QomposeError):
         while True:
@@ -349,13 +364,11 @@ LYING = {
 }
 
 
-@pytest.mark.parametrize("algo", ["sql", "ddpg", "naf"])
 @pytest.mark.parametrize("fault", LYING.values(), ids=LYING)
 def test_a_lie_within_the_limits_is_stored_as_it_was_told_and_parameters_stay_finite(
-    make_walk, tiny_agent, tiny_training, fault, algo
+    make_walk, each_agent, tiny_training, fault
 ):
-    agent = {"sql": tiny_agent, "ddpg": DDPG(hidden=(16,)), "naf": NAF(hidden=(16,))}[algo]
-    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), agent, tiny_training)
+    loop = Loop(make_walk(AutoresetMode.SAME_STEP, fault=fault, fault_step=31), each_agent, tiny_training)
     while loop.step < 400:
         loop.advance()
     loop.learner.judge()

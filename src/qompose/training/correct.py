@@ -35,7 +35,7 @@ from qompose.types import QomposeError, Transition
 
 # Steps in one compiled call, between two corrections of the level.
 CHUNK = 100
-# States of one compiled call of the survey, and particles that shape each sampler's part of the proposal.
+# Rows of one compiled call of the survey and its like, and particles that shape each sampler's part of the proposal.
 BLOCK, CENTRES, SMOOTHING = 512, 32, 0.4
 
 
@@ -120,25 +120,20 @@ def survey(
     draws, so that errors they share cancel (`soft.bounds.divergence`).
     """
     count = len(data.reward)
-    states = np.concatenate([data.next_observation, np.zeros((-count % BLOCK, data.next_observation.shape[1]), "f4")])
     critics = [critic_of(skill) for skill in skills]
     samplers = [sampler for skill in skills for sampler in samplers_of(skill)]
     temperatures = tuple(float(skill.temperature or 0.0) for skill in skills)
     root = jax.random.fold_in(jax.random.key(options.seed), 0)
     size = data.action.shape[1]
-    shares, alphas = np.ones((len(states), len(skills)), np.float32), np.ones(len(states), np.float32)
-    shares[:count], alphas[:count] = weights, temperature
-    parts = [
-        jax.tree.map(
-            np.asarray,
-            _survey(
-                critics, samplers, *(x[begin : begin + BLOCK] for x in (states, shares, alphas)),
-                jax.random.fold_in(root, begin), size, temperatures, options.candidates, options.kept,
-            ),
-        )
-        for begin in range(0, len(states), BLOCK)
-    ]  # fmt: skip
-    values, kappa, error, actions, log_weight = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+    shares = np.broadcast_to(np.asarray(weights, np.float32), (count, len(skills)))
+    alphas = np.broadcast_to(np.asarray(temperature, np.float32), count)
+    values, kappa, error, actions, log_weight = in_blocks(
+        lambda numbers, *rows: _survey(
+            critics, samplers, *rows, jax.random.fold_in(root, numbers[0]), size, temperatures, options.candidates,
+            options.kept,
+        ),
+        np.arange(count, dtype=np.uint32), data.next_observation, shares, alphas,
+    )  # fmt: skip
     discount = np.asarray(skills[0].discount * (1.0 - data.terminated), np.float32)
     residual = np.zeros(count, np.float32)
     for index, reward in enumerate(rewards or ()):
@@ -148,6 +143,18 @@ def survey(
         data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight,
         residual,
     )  # fmt: skip
+
+
+def in_blocks(compute: Callable[..., Any], *columns: np.ndarray) -> Any:
+    """What `compute` gives for columns of N rows, BLOCK rows at a time: NumPy arrays of N rows.
+
+    A last, shorter block is filled up with its last row rather than compiled anew.
+    """
+    count, parts = len(columns[0]), []
+    for begin in range(0, count, BLOCK):
+        rows = np.minimum(np.arange(begin, begin + BLOCK), count - 1)
+        parts.append(jax.tree.map(np.asarray, compute(*(column[rows] for column in columns))))
+    return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
 
 @partial(jax.jit, static_argnames=("size", "temperatures", "candidates", "kept"))

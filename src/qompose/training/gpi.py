@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,7 +27,7 @@ from qompose.skill.algebra import critic_of
 from qompose.skill.artifact import Skill
 from qompose.soft.compose import combine_values
 from qompose.soft.value import log_weights
-from qompose.training.correct import BLOCK, Correction, check_correctable, rewards_of, solve, survey
+from qompose.training.correct import Correction, check_correctable, in_blocks, rewards_of, solve, survey
 from qompose.types import Transition
 
 LONGER = 4  # times as many steps as a correction: values reach as far as the discount does
@@ -98,27 +99,34 @@ def _follow(
 ) -> Followed:
     seen = survey(skills, weights, temperature, data, options)
     critics = [critic_of(skill) for skill in skills]
-    temperatures = [float(skill.temperature or 0.0) for skill in skills]
-
-    @jax.jit
-    def weigh(states: Array, actions: Array, log_weight: Array, values: Array) -> tuple[Array, Array]:
-        q = [critic(states, actions) for critic in critics]
-        total = combine_values(q, weights)
-        # The survey's weights are those of exp(Q_Σ/α)/q: what the density of the draws was follows from them.
-        log_density = (total - jnp.max(total, axis=-1, keepdims=True)) / temperature - log_weight
-        own = [log_weights(x, log_density, alpha) for x, alpha in zip(q, temperatures, strict=True)]
-        mean = jnp.stack([jnp.sum(jnp.exp(w) * x, axis=-1) for w, x in zip(own, q, strict=True)], axis=-1)
-        entropy = temperature * (values - mean) / jnp.asarray(temperatures)
-        return jnp.stack(own, axis=-1), entropy
-
-    parts = [
-        jax.tree.map(np.asarray, weigh(*(x[i : i + BLOCK] for x in
-                                         (seen.next_observation, seen.next_actions, seen.log_weight, seen.values))))
-        for i in range(0, len(seen.kappa), BLOCK)
-    ]  # fmt: skip
-    log_weight, entropy = (np.concatenate(part) for part in zip(*parts, strict=True))
+    numbers = weights, [skill.temperature or 0.0 for skill in skills], temperature
+    log_weight, entropy = in_blocks(
+        partial(_weigh, critics, *(np.asarray(number, np.float32) for number in numbers)),
+        seen.next_observation, seen.next_actions, seen.log_weight, seen.values,
+    )  # fmt: skip
     reward = np.asarray(combine_values(list(rewards), weights), np.float32)
     return Followed(
         seen.observation, seen.action, reward, seen.discount, seen.next_observation, seen.next_actions, log_weight,
         entropy,
     )  # fmt: skip
+
+
+@jax.jit
+def _weigh(
+    critics: list[QFunction],
+    weights: Array,
+    temperatures: Array,
+    temperature: Array,
+    states: Array,
+    actions: Array,
+    log_weight: Array,
+    values: Array,
+) -> tuple[Array, Array]:
+    q = [critic(states, actions) for critic in critics]
+    total = combine_values(q, list(weights))
+    # The survey's weights are those of exp(Q_Σ/α)/q: what the density of the draws was follows from them.
+    log_density = (total - jnp.max(total, axis=-1, keepdims=True)) / temperature - log_weight
+    own = [log_weights(x, log_density, alpha) for x, alpha in zip(q, temperatures, strict=True)]
+    mean = jnp.stack([jnp.sum(jnp.exp(w) * x, axis=-1) for w, x in zip(own, q, strict=True)], axis=-1)
+    entropy = temperature * (values - mean) / temperatures
+    return jnp.stack(own, axis=-1), entropy
