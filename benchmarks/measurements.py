@@ -23,7 +23,7 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, fine_tune, wall_clock,
+reliability` run those of the library again (but corner_extraction, ranking_pusher, particles, fine_tune, wall_clock,
 scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
 """
 
@@ -175,12 +175,29 @@ to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel
 {table(header, rows)}
 
 The bar is 60 % of the matrix rate at batch 128 on one core: {"met" if share >= 0.6 else "**missed**"}. What was tried:
-the median by counting, Adam on one vector, and a state that goes into the compiled call as its leaves; half as many
-particles learned worse (one run, not kept). A second bar, twice the updates per second of the code of the method's
+the median by counting, Adam on one vector, and a state that goes into the compiled call as its leaves; for fewer
+particles see [below](#fewer-particles). A second bar, twice the updates per second of the code of the method's
 authors, has no command here: that code is of TensorFlow 1, which no Python that this package supports can install.
 
 {environments["lanes"]} lanes of PushLeft in lock-step: {environments["vector"]:.0f} environment steps per second,
 {environments["ratio"]:.2f} times a plain loop over `gymnasium.make` (median of alternated pairs).
+"""
+
+
+def particles(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["particles"], row["task"], f"{mean_of(row['seeds']):.3f}", " ".join(f"{x:.3f}" for x in row["seeds"]),
+            " ".join(f"{x:.3f}" for x in row["medians"]),
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    return f"""## Fewer particles
+
+Final distance of the puck to its goal (m), 100 episodes of each seed, after {result["total_steps"]} steps. The default
+is {result["default"]}; its figures are those of Table I.
+
+{table(("particles", "task", "mean", "seeds", "medians"), rows)}
 """
 
 
@@ -198,9 +215,9 @@ def act_speed(result: dict[str, Any]) -> str:
 `skill.act` in NumPy, two layers of 128, one core, in microseconds: p50 and p99 of the quietest of many blocks, and the
 medians over the blocks, in which other work on the machine shows. Bars, for `sample` of a trained skill: p50
 ≤ {limits["p50"]:.0f}, p99 ≤ {limits["p99"]:.0f}, and within {limits["difference"]:g} of JAX: the largest difference
-found is {result["largest_difference_from_jax"]:.1e}. In states drawn anywhere in the range of a replay, most of which no
-episode visits, it is up to 1e-5 (`tests/skill/test_algebra.py`): there rounding in float32 puts either as far from the
-exact action.
+found is {result["largest_difference_from_jax"]:.1e}. In states drawn anywhere in the range of a replay, most of which
+no episode visits, it is up to 1e-5 (`tests/skill/test_algebra.py`): there rounding in float32 puts either as far from
+the exact action.
 
 {table(("skill", "acting", "p50", "p99", "median block"), rows)}
 
@@ -861,6 +878,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         sampler_fidelity,
         soft_value,
         update_speed,
+        particles,
         act_speed,
         wall_clock,
         scaling,
