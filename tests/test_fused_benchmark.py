@@ -61,13 +61,17 @@ def test_the_page_takes_what_a_run_gives():
     }  # fmt: skip
     result = {
         "rows": [row], "table": [line], "seconds_to_trained": 12.0, "seconds": 15.0, "episodes": 100,
-        "total_steps": 60000, "small": False, "device": "some GPU", "bars": {"everything in 600 s": True},
+        "total_steps": 60000, "small": False, "device": "some GPU",
     }  # fmt: skip
     page = measurements.fused(result)
     assert "| naf | PushLeft | trained | 0.200 | 0.100 0.300 | 0.06 ± 0.01 | **no** |" in page
     assert "- everything in 600 s: met" in page and "permutation" not in page
-    compared = {"rows": [{"algorithm": "naf", "what": "merged", "tasks": 1, "runs": [2, 3], "ratio": 1.1, "p": 0.5}]}
-    assert "| naf | merged | 1 | 2 | 3 | 1.10 | 0.500 |" in measurements.fused({**result, "comparison": compared})
+    assert "- 500000 environment steps/s, all algorithms together: **missed**" in page
+    compared = {"algorithm": "naf", "what": "merged", "tasks": 1, "runs": [2, 3], "ratio": 1.1, "p": 0.5}
+    about = {"command": "compare", "machine": {"processor": "some processor"}}
+    for p, word in ((0.5, "none"), (0.01, "naf, merged")):
+        page = measurements.fused({**result, "comparison": {"rows": [{**compared, "p": p}], **about}})
+        assert f"| naf | merged | 1 | 2 | 3 | 1.10 | {p:.3f} |" in page and f"At p < 0.05: {word}." in page
 
 
 def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_are_not():
