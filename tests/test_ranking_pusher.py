@@ -41,6 +41,12 @@ def test_orders_that_agree_and_orders_that_do_not():
     same = ranking.summarise([row(0.1, 1.0), row(0.5, 2.0), row(30.0, 2.5, -0.5)])
     other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5)])
     assert same["spearman"] == pytest.approx(1.0) and other["spearman"] == pytest.approx(-1.0)
-    assert same["by_of_positive_weights"]["regret"] == pytest.approx(1.0)
     page = measurements.ranking_pusher({**same, "episodes": 100, "rows": [row(0.1, 1.0)]})
-    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page
+    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and "\nmet)" in page
+    assert "**missed**" in measurements.ranking_pusher({**other, "episodes": 100, "rows": [row(0.1, 1.0)]})
+
+
+def test_where_training_from_scratch_failed_the_loss_is_not_known():
+    found = ranking.summarise([row(1.0, 1.0), row(2.0, 2.5), row(3.0, 3.0), row(-9.0, 9.0)])
+    assert found["spearman"] == pytest.approx(-0.2) and found["by_of_known"]["regret"] == pytest.approx(1.0)
+    assert len(found["known"]) == 3 and found["intervals_that_hold"] == 2
