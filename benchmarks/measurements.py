@@ -23,7 +23,7 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, ranking_pusher, particles, fine_tune, wall_clock,
+reliability` run those of the library again (but corner_extraction, ranking_pusher, variants, fine_tune, wall_clock,
 scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
 """
 
@@ -184,20 +184,46 @@ authors, has no command here: that code is of TensorFlow 1, which no Python that
 """
 
 
-def particles(result: dict[str, Any]) -> str:
+def compare_variants(result: dict[str, Any]) -> str:
+    """The table of one question of `benchmarks.variants`."""
+    digits = 2 if result["figure"] == "success" else 3
     rows = [
         (
-            row["particles"], row["task"], f"{mean_of(row['seeds']):.3f}", " ".join(f"{x:.3f}" for x in row["seeds"]),
-            " ".join(f"{x:.3f}" for x in row["medians"]),
+            row["variant"], row["task"], row["mode"], f"{mean_of(row['seeds']):.{digits}f}",
+            " ".join(f"{mean:.{digits}f}" for mean in row["seeds"]),
         )
         for row in result["rows"]
     ]  # fmt: skip
+    return table(("trained", "task", "acting", "mean", "seeds"), rows)
+
+
+def variants_particles(result: dict[str, Any]) -> str:
     return f"""## Fewer particles
 
-Final distance of the puck to its goal (m), 100 episodes of each seed, after {result["total_steps"]} steps. The default
-is {result["default"]}; its figures are those of Table I.
+Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 100 episodes of each seed. Table I has
+16 for V, 8 that shape its proposal and 8 + 8 of Stein; halved are those for V with those of its proposal, those of
+Stein, or all.
 
-{table(("particles", "task", "mean", "seeds", "medians"), rows)}
+{compare_variants(result)}
+"""
+
+
+def variants_naf(result: dict[str, Any]) -> str:
+    return f"""## NAF, trained otherwise
+
+Two lines whose figure in Table I is above the paper's (left 0.06, middle 0.02): final distance of the puck (m), 100
+episodes of each seed. In the table it has {result["steps"]} steps, one update a step and noise of 0.2.
+
+{compare_variants(result)}
+"""
+
+
+def variants_stack(result: dict[str, Any]) -> str:
+    return f"""## Stacking, trained longer
+
+Share of 100 undisturbed episodes that end with all four studs in place; Fig. 5 has {result["steps"]} steps.
+
+{compare_variants(result)}
 """
 
 
@@ -864,11 +890,13 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     for section in (
         table1,
         corner_extraction,
+        variants_naf,
         fig2,
         fig3,
         pusher,
         fig4,
         fig5,
+        variants_stack,
         fig6,
         composition,
         corners,
@@ -883,7 +911,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         sampler_fidelity,
         soft_value,
         update_speed,
-        particles,
+        variants_particles,
         act_speed,
         wall_clock,
         scaling,
@@ -895,6 +923,13 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+OTHERWISE = {
+    "peers": "python -m benchmarks.yardsticks --speed",
+    "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
+    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "stack")},
+}  # of those whose command is not called like their file
+
+
 def write_page(results: Path = RESULTS) -> str:
     """The page, as the files say it today."""
     parts = [HEAD]
@@ -902,8 +937,7 @@ def write_page(results: Path = RESULTS) -> str:
         path = results / f"{name}.json"
         if not path.exists():
             command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
-            flags = {"peers": "--speed", "yardsticks_reach": "--reach"}
-            command = f"python -m benchmarks.yardsticks {flags[name]}" if name in flags else command
+            command = OTHERWISE.get(name, command)
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,165 @@
+"""Trainings with one thing changed, beside those of the paper's tables: what suffices, and what mends a missed figure.
+
+    python -m benchmarks.variants particles|naf|stack ... [--seeds 3] [--runs-dir runs/variants]
+
+particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
+naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
+stack: does twice the training stack more often?
+
+Same seeds and steps as the tables, whose own figures are read from their files. Finished trainings are kept. Writes
+results/variants_particles.json and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import read_results, write_results
+from qompose import store
+from qompose.paper import fig5
+from qompose.paper.jobs import Job, run_jobs
+from qompose.paper.study import Case, Study, curve_of, modes_of
+from qompose.types import QomposeError
+from qompose.view.console import print_table
+
+STEPS = 60_000  # of the tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """Trainings of one algorithm on some tasks, and what is changed in them."""
+
+    algorithm: str
+    tasks: tuple[str, ...]
+    figure: str  # of an episode: a distance in metres, or 1 for success
+    variants: Mapping[str, tuple[str, ...]]
+    """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them."""
+    settings: tuple[str, ...] = ()
+    """Flags that the table has, too."""
+
+
+HALF_OF_V = ("--value-particles", "8", "--fit-particles", "4")
+HALF_OF_STEIN = ("--fixed-particles", "4", "--updated-particles", "4")
+QUESTIONS = {
+    "particles": Question(
+        "sql", ("PushLeft", "PushBottom"), "distance",
+        {"half of all": HALF_OF_V + HALF_OF_STEIN, "half for V": HALF_OF_V, "half of Stein's": HALF_OF_STEIN},
+    ),
+    "naf": Question(
+        "naf", ("PushLeft", "PushMiddle"), "distance",
+        {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),
+         "noise 0.4": ("--noise", "0.4")},
+    ),
+    "stack": Question(
+        "sql", (fig5.TASK,), "success", {"120 000 steps": ("--total-steps", "120000")}, fig5.SETTINGS["sql"]
+    ),
+}  # fmt: skip
+
+
+def study_of(folder: Path, name: str, variant: str, seeds: int) -> Study:
+    """Where the trainings of a variant are."""
+    question = QUESTIONS[name]
+    words = question.variants[variant]
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    steps = int(flags.pop("--total-steps", STEPS))
+    settings = (*question.settings, *(word for flag in flags.items() for word in flag))
+    place = folder / name / variant.replace(" ", "-").replace("'", "")
+    return Study(place, seeds, steps, settings=settings)
+
+
+def cases_of(name: str, task: str, seeds: int) -> list[Case]:
+    return [Case(QUESTIONS[name].algorithm, task, seed) for seed in range(seeds)]
+
+
+def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
+    """What the variants of one question came to, below what the table says."""
+    question = QUESTIONS[name]
+    rows = table_rows(name, seeds)
+    for variant in question.variants:
+        study = study_of(folder, name, variant, seeds)
+        for task in question.tasks:
+            cases = cases_of(name, task, seeds)
+            records = [store.read_json(study.episodes_of(case)) for case in cases]
+            curves = [curve_of(study.run_of(case), question.figure) for case in cases]
+            rows += [
+                {"variant": variant, "task": task, "mode": mode, "seeds": means_of(records, mode, question.figure),
+                 "training_seconds": [record["seconds"] for record in records], "curves": curves}
+                for mode in modes_of(cases[0])
+            ]  # fmt: skip
+    return {"figure": question.figure, "steps": STEPS, "variants": question.variants, "rows": rows}
+
+
+def means_of(records: Sequence[dict[str, Any]], mode: str, figure: str) -> list[float]:
+    return [float(np.mean(record[mode][figure])) for record in records]
+
+
+def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
+    """The same figures without a change, of Table I or Fig. 5, as far as their seeds go."""
+    question = QUESTIONS[name]
+    rows: list[dict[str, Any]] = []
+    for task in question.tasks:
+        for mode in modes_of(Case(question.algorithm, task, 0)):
+            means = stacked(mode) if task == fig5.TASK else pushed(question.algorithm, task, mode)
+            rows.append({"variant": "as in the table", "task": task, "mode": mode, "seeds": means[:seeds]})
+    return rows
+
+
+def pushed(algorithm: str, task: str, mode: str) -> list[float]:
+    wanted = (algorithm, task, mode, False, False)
+    names = ("algorithm", "task", "mode", "merged", "informed")
+    rows = read_results("table1")["result"]["rows"]
+    return next(row["seeds"] for row in rows if tuple(row[name] for name in names) == wanted)
+
+
+def stacked(mode: str) -> list[float]:
+    row = next(row for row in read_results("fig5")["result"]["rows"] if row["algorithm"] == "sql")
+    return row["success"][mode]["undisturbed"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("questions", nargs="+", choices=QUESTIONS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/variants"))
+    arguments = parser.parse_args()
+    folder, seeds = arguments.runs_dir, arguments.seeds
+    try:
+        jobs = []
+        for name in arguments.questions:
+            for variant in QUESTIONS[name].variants:
+                study = study_of(folder, name, variant, seeds)
+                study.open()
+                cases = [case for task in QUESTIONS[name].tasks for case in cases_of(name, task, seeds)]
+                jobs += [named(job, variant) for case in cases
+                         for job in (study.training_job(case), study.measuring_job(case))]  # fmt: skip
+        # All together, so that no core waits; the longest first.
+        run_jobs(sorted(jobs, key=lambda job: -job.total_steps), folder / "logs", label="variants")
+    except QomposeError as error:
+        raise SystemExit(f"variants: {error}") from None
+    for name in arguments.questions:
+        result = summarise(folder, name, seeds)
+        command = f"python -m benchmarks.variants {name} --seeds {seeds}"
+        write_results(f"variants_{name}", result, command=command, seed=list(range(seeds)))
+        print_table(
+            f"{name}: {result['figure']}", ("variant", "task", "acting", "mean", "seeds"),
+            [
+                (row["variant"], row["task"], row["mode"], f"{np.mean(row['seeds']):.3f}",
+                 " ".join(f"{mean:.3f}" for mean in row["seeds"]))
+                for row in result["rows"]
+            ],
+        )  # fmt: skip
+
+
+def named(job: Job, variant: str) -> Job:
+    """The job under a name of its own among those of other variants."""
+    return dataclasses.replace(job, name=f"{variant.replace(' ', '-')}-{job.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Trainings with one thing changed: which flags they get, and what is set beside what."""
+
+import numpy as np
+import pytest
+
+from benchmarks import measurements, variants
+from benchmarks.machine import read_results
+from qompose import store
+
+
+def test_a_variant_has_the_flags_of_the_table_and_its_own_and_its_steps_are_those_of_the_study(tmp_path):
+    study = variants.study_of(tmp_path, "stack", "120 000 steps", 3)
+    assert study.total_steps == 120_000 and study.settings == variants.fig5.SETTINGS["sql"]
+    few = variants.study_of(tmp_path, "particles", "half of Stein's", 3)
+    assert few.total_steps == variants.STEPS and few.settings == variants.HALF_OF_STEIN
+    folders = {
+        variants.study_of(tmp_path, name, variant, 3).folder
+        for name, question in variants.QUESTIONS.items() for variant in question.variants
+    }  # fmt: skip
+    assert len(folders) == sum(len(question.variants) for question in variants.QUESTIONS.values())
+
+
+@pytest.mark.parametrize("name", variants.QUESTIONS)
+def test_the_first_rows_are_those_of_the_table(name):
+    question = variants.QUESTIONS[name]
+    rows = variants.table_rows(name, 2)
+    modes = 2 if question.algorithm == "sql" else 1
+    assert len(rows) == modes * len(question.tasks) and {len(row["seeds"]) for row in rows} == {2}
+    if name == "stack":
+        fig5 = read_results("fig5")["result"]["rows"][0]["success"]
+        assert [row["seeds"] for row in rows] == [fig5[row["mode"]]["undisturbed"][:2] for row in rows]
+    else:
+        means = [row["seeds"][:2] for row in read_results("table1")["result"]["rows"]
+                 if row["algorithm"] == question.algorithm and row["task"] in question.tasks and not row["merged"]
+                 and not row["informed"]]  # fmt: skip
+        assert [row["seeds"] for row in rows] == means
+
+
+def test_each_variant_is_summed_up_from_its_own_episodes(tmp_path):
+    distances = np.random.default_rng(0).uniform(size=(3, 2, 2, 5))
+    for i, variant in enumerate(variants.QUESTIONS["naf"].variants):
+        study = variants.study_of(tmp_path, "naf", variant, 2)
+        for j, task in enumerate(variants.QUESTIONS["naf"].tasks):
+            for case in variants.cases_of("naf", task, 2):
+                study.episodes_of(case).parent.mkdir(parents=True, exist_ok=True)
+                found = {"sample": {"distance": distances[i, j, case.seed].tolist()}, "seconds": 1.0}
+                store.write_json(study.episodes_of(case), found)
+    result = variants.summarise(tmp_path, "naf", 2)
+    own = [row["seeds"] for row in result["rows"] if row["variant"] != "as in the table"]
+    np.testing.assert_allclose(own, distances.mean(axis=-1).reshape(6, 2))
+    page = measurements.variants_naf(result)
+    assert f"| noise 0.4 | PushMiddle | sample | {distances[2, 1].mean():.3f} |" in page
