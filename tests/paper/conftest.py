@@ -22,6 +22,7 @@ def make_tiny(patch):
         patch.setattr(Pusher, name, HORIZON)
     patch.setattr(study, "EPISODES", EPISODES)
     patch.setattr(fig3, "EPISODES", EPISODES)
+    patch.setattr(study, "EXTRACTION_STEPS", 20)
     for module in (study, fig3):
         patch.setattr(module, "Training", partial(Training, warmup_steps=WARMUP, updates_per_step=1))
         patch.setattr(module, "Extraction", partial(Extraction, batch_size=8, hidden=(16,)))

@@ -1,5 +1,6 @@
 import itertools
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -83,7 +84,8 @@ def test_episodes_of_a_trained_skill_are_those_of_an_evaluation(tiny, trained):
 
 
 def test_a_merged_case_is_composed_and_measured_on_the_corner(tiny, trained, monkeypatch):
-    monkeypatch.setattr("qompose.paper.study.Extraction", lambda seed: Extraction(steps=5, batch_size=8, seed=seed))
+    monkeypatch.setattr("qompose.paper.study.EXTRACTION_STEPS", 5)
+    monkeypatch.setattr("qompose.paper.study.Extraction", partial(Extraction, batch_size=8))
     measure(trained, MERGED)
     first, second = load_case(trained, LEFT), load_case(trained, BOTTOM)
     composed = compose(first & second, options=Extraction(steps=5, batch_size=8, seed=0))

@@ -16,7 +16,7 @@ from qompose.evaluation import evaluate
 from qompose.paper import fig5
 from qompose.paper.films import make_film
 from qompose.paper.jobs import Job
-from qompose.paper.study import Case, Study, figures_of, made_by
+from qompose.paper.study import EXTRACTION_STEPS, Case, Study, figures_of, made_by
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
 from qompose.training.correct import Correction
@@ -36,8 +36,6 @@ POLICIES = {
     "corrected": ("best", "sample"),
 }  # fmt: skip
 FILMED = ("stack", "avoid", "composed 1:3")
-# For seven torques at a low temperature; the default is too few for `sample`.
-EXTRACTION_STEPS = 10_000
 # In the paper: 10 of 10 collide with stacking alone, none stacks with avoiding alone, composed 10 of 10 do both.
 PAPER = {"stack": (0.0, 1.0), "avoid": (0.0, None), "composed": (1.0, 0.0)}
 

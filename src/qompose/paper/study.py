@@ -40,6 +40,8 @@ EPISODES = 100
 # Of every episode, as far as the task has them: metres, or 1 for yes.
 FIGURES = ("distance", "puck_x", "puck_y", "success", "collided")
 EVALUATIONS = 30  # in the course of a training
+# Gradient steps of a merged policy. The default of `Extraction` is for a first look, in seconds.
+EXTRACTION_STEPS = 10_000
 SETTINGS = "study.json"
 
 
@@ -105,7 +107,7 @@ class Study:
             raise QomposeError(f"seeds is {self.seeds}; it must be at least 1")
         Training(total_steps=self.total_steps)  # refuses what the trainings would
         choose_cores(self.workers)  # refuses too many
-        settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": Extraction().steps}
+        settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS}
         path = self.folder / SETTINGS
         if path.exists():
             with store.naming(str(self.folder)):
@@ -191,7 +193,7 @@ def load_case(study: Study, case: Case) -> Skill:
     if not case.merged:
         return skills[0]
     first, second = skills
-    return compose(first & second, name=case.name, options=Extraction(seed=case.seed))
+    return compose(first & second, name=case.name, options=Extraction(steps=EXTRACTION_STEPS, seed=case.seed))
 
 
 def measure(study: Study, case: Case) -> None:
