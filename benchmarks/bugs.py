@@ -21,6 +21,8 @@ SQL, DDPG, NAF = (f"agents/{name}.py" for name in ("sql", "ddpg", "naf"))
 TEST_SQL, TEST_DDPG, TEST_NAF = (f"tests/agents/test_{name}.py" for name in ("sql", "ddpg", "naf"))
 TEST_VALUE, TEST_STEIN, TEST_QUADRATIC = (f"tests/soft/test_{name}.py" for name in ("value", "stein", "quadratic"))
 LOCKSTEP, REPLAY = "envs/lockstep.py", "replay.py"
+CORRECT, BOUNDS = "soft/correct.py", "soft/bounds.py"
+TEST_CORRECT, TEST_BOUNDS = "tests/soft/test_correct.py", "tests/soft/test_bounds.py"
 ONLINE, LEARNER = "training/online.py", "training/learner.py"
 TEST_LOCKSTEP, TEST_ONLINE, TEST_REPLAY = (
     "tests/envs/test_lockstep.py", "tests/training/test_online.py", "tests/test_replay.py",
@@ -253,5 +255,38 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "squashing correction with the wrong sign", SQL,
         (("jnp.sum(energy + log_jacobian(u))", "jnp.sum(energy - log_jacobian(u))"),), FLAT, ("sql", "goals"),
+    ),
+    # Compositions and their certificates.
+    Bug(
+        "correction of the present state, not of the next", CORRECT,
+        (("return discount * (kappa + soft_minimum(", "return kappa + discount * (soft_minimum("),),
+        (TEST_CORRECT,), (),
+    ),
+    Bug(
+        "soft maximum in place of the minimum", CORRECT,
+        (("-temperature * logsumexp(log_weight - x / temperature)",
+          "temperature * logsumexp(log_weight + x / temperature)"),),
+        (TEST_CORRECT,), (),
+    ),
+    Bug(
+        "divergence with the wrong sign", BOUNDS,
+        (("kappa = combine_values(values, weights) - soft_value(total, log_density, temperature)",
+          "kappa = soft_value(total, log_density, temperature) - combine_values(values, weights)"),),
+        (TEST_BOUNDS,), (),
+    ),
+    Bug(
+        "bound of the policy without what follows", BOUNDS,
+        (("discount * expect(lemma + theorem, log_weight)", "discount * expect(lemma, log_weight)"),),
+        (TEST_BOUNDS,), (),
+    ),
+    Bug(
+        "regret of the next state alone", BOUNDS,
+        (("discount * (local + expect(regret, log_weight))", "discount * local"),), (TEST_BOUNDS,), (),
+    ),
+    Bug(
+        "policies of gpi followed by the sum's actions", "training/gpi.py",
+        (("own = [log_weights(x, log_density, alpha) for x, alpha in zip(q, temperatures, strict=True)]",
+          "own = [log_weight for _ in q]"),),
+        of("tests/training/test_gpi.py", "draws_are_weighted_by_each_skills_own_policy"), (),
     ),
 )  # fmt: skip

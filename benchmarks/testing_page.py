@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.bugs import BUGS
 from benchmarks.machine import RESULTS
 from benchmarks.measurements import publish, table
-from benchmarks.planted_bugs import NO_BUG
+from benchmarks.planted_bugs import NO_BUG, identify
 
 PAGE = RESULTS.parent / "docs" / "testing.md"
 HEAD = """# What the tests notice
@@ -71,7 +71,7 @@ def planted_bugs(result: dict[str, Any]) -> str:
             failed = [f"gate `{gate}`" for gate, held in row["gates_held"].items() if not held]
             test = [f"`{row['unit_test'].removeprefix('tests/')}`"] if row["unit_test"] else []
             rows.append((row["bug"], f"`{row['file']}`", *(test or failed or ["**nothing**"])))
-    untried = len(BUGS) - len(rows)
+    untried = len({identify(bug) for bug in BUGS} - {(row["bug"], row["file"]) for row in result["rows"]})
     clean = [row for row in result["rows"] if row["bug"] == NO_BUG]
     passed = " Without a bug the same tests pass." if clean and not clean[0]["caught"] else ""
     head = BUGS_HEAD.format(
