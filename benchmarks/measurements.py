@@ -201,8 +201,7 @@ def variants_particles(result: dict[str, Any]) -> str:
     return f"""## Fewer particles
 
 Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 100 episodes of each seed. Table I has
-16 for V, 8 that shape its proposal and 8 + 8 of Stein; halved are those for V with those of its proposal, those of
-Stein, or all.
+16 for V, 8 that shape its proposal and 8 + 8 of Stein; half of them are 8, 4 and 4 + 4.
 
 {compare_variants(result)}
 """
@@ -213,6 +212,16 @@ def variants_naf(result: dict[str, Any]) -> str:
 
 Two lines whose figure in Table I is above the paper's (left 0.06, middle 0.02): final distance of the puck (m), 100
 episodes of each seed. In the table it has {result["steps"]} steps, one update a step and noise of 0.2.
+
+{compare_variants(result)}
+"""
+
+
+def variants_reach(result: dict[str, Any]) -> str:
+    return f"""## Reaching targets that differ, trained otherwise
+
+Final distance of Sawyer's hand to its target (m), 100 episodes of each seed, after {result["steps"]} steps. Fig. 4 has
+a temperature of 0.1, two updates a step and batches of 64.
 
 {compare_variants(result)}
 """
@@ -591,7 +600,22 @@ evaluation with a mean of 20 mm or less.
 {table(header, rows)}
 
 ![final distance against robot time](fig4_reaching.png)
+
+{spell_bars(fig4_bars(result["rows"]))}
 """
+
+
+def fig4_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    """Of soft Q-learning, in every seed."""
+    one, random = (
+        next(row for row in rows if (row["algorithm"], row["task"]) == ("sql", task))
+        for task in ("SawyerReach", "SawyerReachRandom")
+    )
+    return {
+        "one target: at most 20 mm after 12 000 steps": max(one["seeds"]) <= 0.02,
+        "and already within 6000": all(step is not None and step <= 6000 for step in one["steps_to_bar"]),
+        "a target of its own in each episode: at most 20 mm after 18 000 steps": max(random["seeds"]) <= 0.02,
+    }
 
 
 def fig5(result: dict[str, Any]) -> str:
@@ -612,7 +636,23 @@ steps, 20 to a second of robot time, to the first evaluation with a success.
 {table((*header, "first success"), rows)}
 
 ![final distance against robot time](fig5_stacking.png)
+
+Of soft Q-learning, in every seed:
+
+{spell_bars(fig5_bars(result["rows"]))}
 """
+
+
+def fig5_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    row = next(row for row in rows if row["algorithm"] == "sql")
+    bars = {
+        f"`{mode}`, {trial}: at least {bar:g}": min(shares) >= bar
+        for mode, trials in row["success"].items()
+        for (trial, shares), bar in zip(trials.items(), (0.95, 0.9, 0.9), strict=True)
+    }
+    return {**bars, "first success within 36 000 steps": all(
+        step is not None and step <= 36_000 for step in row["first_success"]
+    )}  # fmt: skip
 
 
 def fig6(result: dict[str, Any]) -> str:
@@ -634,7 +674,24 @@ less the divergence correction, extracted.
 {table(header, rows)}
 
 ![what happens at the tower](fig6_tower.png)
+
+In every seed:
+
+{spell_bars(fig6_bars(result["rows"]))}
 """
+
+
+def fig6_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    composed = [row for row in rows if row["policy"] not in ("stack", "avoid")]
+    best = max(composed, key=lambda row: mean_of(row["success"]))
+    return {
+        "avoid stacks in no episode": all(max(row["seated"]) == 0.0 for row in rows if row["policy"] == "avoid"),
+        "stack touches the tower in at least 0.9": all(
+            min(row["collided"]) >= 0.9 for row in rows if row["policy"] == "stack"
+        ),
+        f"composed, in place and never touched in at least 0.9 (best: {best['policy']}, `{best['mode']}`, mean "
+        f"{mean_of(best['success']):.2f})": min(best["success"]) >= 0.9,
+    }
 
 
 def operators(learned: dict[str, Any]) -> str:
@@ -895,6 +952,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig3,
         pusher,
         fig4,
+        variants_reach,
         fig5,
         variants_stack,
         fig6,
@@ -926,7 +984,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 OTHERWISE = {
     "peers": "python -m benchmarks.yardsticks --speed",
     "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
-    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "stack")},
+    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "reach", "stack")},
 }  # of those whose command is not called like their file
 
 

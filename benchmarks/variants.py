@@ -1,9 +1,10 @@
 """Trainings with one thing changed, beside those of the paper's tables: what suffices, and what mends a missed figure.
 
-    python -m benchmarks.variants particles|naf|stack ... [--seeds 3] [--runs-dir runs/variants]
+    python -m benchmarks.variants particles|naf|reach|stack ... [--seeds 3] [--runs-dir runs/variants]
 
 particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
+reach: what brings the hand nearer to targets that differ from episode to episode?
 stack: does twice the training stack more often?
 
 Same seeds and steps as the tables, whose own figures are read from their files. Finished trainings are kept. Writes
@@ -22,13 +23,11 @@ import numpy as np
 
 from benchmarks.machine import read_results, write_results
 from qompose import store
-from qompose.paper import fig5
+from qompose.paper import fig4, fig5
 from qompose.paper.jobs import Job, run_jobs
 from qompose.paper.study import Case, Study, curve_of, modes_of
 from qompose.types import QomposeError
 from qompose.view.console import print_table
-
-STEPS = 60_000  # of the tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +41,27 @@ class Question:
     """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them."""
     settings: tuple[str, ...] = ()
     """Flags that the table has, too."""
+    steps: int = 60_000
+    """Of the table."""
 
 
-HALF_OF_V = ("--value-particles", "8", "--fit-particles", "4")
-HALF_OF_STEIN = ("--fixed-particles", "4", "--updated-particles", "4")
 QUESTIONS = {
     "particles": Question(
         "sql", ("PushLeft", "PushBottom"), "distance",
-        {"half of all": HALF_OF_V + HALF_OF_STEIN, "half for V": HALF_OF_V, "half of Stein's": HALF_OF_STEIN},
+        {"half of them": (
+            *("--value-particles", "8", "--fit-particles", "4"), *("--fixed-particles", "4", "--updated-particles", "4"),
+        )},
     ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"), "distance",
         {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),
          "noise 0.4": ("--noise", "0.4")},
+    ),
+    "reach": Question(
+        "sql", ("SawyerReachRandom",), "distance",
+        {"temperature down to 0.02": ("--temperature", "0.02", "--initial-heat", "25", "--critic-unit", "0.1"),
+         "four updates a step": ("--updates-per-step", "4"), "batches of 128": ("--batch-size", "128")},
+        fig4.SETTINGS, 18_000,
     ),
     "stack": Question(
         "sql", (fig5.TASK,), "success", {"120 000 steps": ("--total-steps", "120000")}, fig5.SETTINGS["sql"]
@@ -67,7 +74,7 @@ def study_of(folder: Path, name: str, variant: str, seeds: int) -> Study:
     question = QUESTIONS[name]
     words = question.variants[variant]
     flags = dict(zip(words[::2], words[1::2], strict=True))
-    steps = int(flags.pop("--total-steps", STEPS))
+    steps = int(flags.pop("--total-steps", question.steps))
     settings = (*question.settings, *(word for flag in flags.items() for word in flag))
     place = folder / name / variant.replace(" ", "-").replace("'", "")
     return Study(place, seeds, steps, settings=settings)
@@ -92,7 +99,7 @@ def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
                  "training_seconds": [record["seconds"] for record in records], "curves": curves}
                 for mode in modes_of(cases[0])
             ]  # fmt: skip
-    return {"figure": question.figure, "steps": STEPS, "variants": question.variants, "rows": rows}
+    return {"figure": question.figure, "steps": question.steps, "variants": question.variants, "rows": rows}
 
 
 def means_of(records: Sequence[dict[str, Any]], mode: str, figure: str) -> list[float]:
@@ -100,14 +107,14 @@ def means_of(records: Sequence[dict[str, Any]], mode: str, figure: str) -> list[
 
 
 def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
-    """The same figures without a change, of Table I or Fig. 5, as far as their seeds go."""
+    """The same figures without a change, of Table I, Fig. 4 or Fig. 5, as far as their seeds go."""
     question = QUESTIONS[name]
-    rows: list[dict[str, Any]] = []
-    for task in question.tasks:
-        for mode in modes_of(Case(question.algorithm, task, 0)):
-            means = stacked(mode) if task == fig5.TASK else pushed(question.algorithm, task, mode)
-            rows.append({"variant": "as in the table", "task": task, "mode": mode, "seeds": means[:seeds]})
-    return rows
+    read = {"reach": reached, "stack": stacked}.get(name, pushed)
+    return [
+        {"variant": "as in the table", "task": task, "mode": mode,
+         "seeds": read(question.algorithm, task, mode)[:seeds]}
+        for task in question.tasks for mode in modes_of(Case(question.algorithm, task, 0))
+    ]  # fmt: skip
 
 
 def pushed(algorithm: str, task: str, mode: str) -> list[float]:
@@ -117,8 +124,15 @@ def pushed(algorithm: str, task: str, mode: str) -> list[float]:
     return next(row["seeds"] for row in rows if tuple(row[name] for name in names) == wanted)
 
 
-def stacked(mode: str) -> list[float]:
-    row = next(row for row in read_results("fig5")["result"]["rows"] if row["algorithm"] == "sql")
+def reached(algorithm: str, task: str, mode: str) -> list[float]:
+    rows = read_results("fig4")["result"]["rows"]
+    row = next(row for row in rows if (row["algorithm"], row["task"]) == (algorithm, task))
+    return row["best"] if mode == "best" else row["seeds"]
+
+
+def stacked(algorithm: str, task: str, mode: str) -> list[float]:
+    del task
+    row = next(row for row in read_results("fig5")["result"]["rows"] if row["algorithm"] == algorithm)
     return row["success"][mode]["undisturbed"]
 
 

@@ -38,3 +38,40 @@ def test_bars_of_fig_2():
         {"algorithm": "ddpg", "seeds": [seed(0.2, 0.2, 0.1), seed(0.2, 0.2, 0.6)]},
     ]
     assert list(measurements.fig2_bars(rows).values()) == [False, True, True, False]
+
+
+def test_bars_of_fig_4():
+    def rows(one, steps, random):
+        return [
+            {"algorithm": "sql", "task": "SawyerReach", "seeds": [0.01, one], "steps_to_bar": [5000, steps]},
+            {"algorithm": "sql", "task": "SawyerReachRandom", "seeds": [0.01, random]},
+            {"algorithm": "naf", "task": "SawyerReach", "seeds": [0.9, 0.9], "steps_to_bar": [None, None]},
+        ]
+
+    assert list(measurements.fig4_bars(rows(0.019, 6000, 0.019)).values()) == [True, True, True]
+    assert list(measurements.fig4_bars(rows(0.021, 6001, 0.021)).values()) == [False, False, False]
+    assert not list(measurements.fig4_bars(rows(0.019, None, 0.019)).values())[1]
+
+
+def test_bars_of_fig_5():
+    def rows(shares, first):
+        trials = dict(zip(("undisturbed", "pushed", "forced"), ([1.0, share] for share in shares), strict=True))
+        idle = {name: [0.0, 0.0] for name in trials}
+        return [{"algorithm": "sql", "success": {"best": trials}, "first_success": [20_000, first]},
+                {"algorithm": "naf", "success": {"best": idle}, "first_success": [None, None]}]  # fmt: skip
+
+    assert all(measurements.fig5_bars(rows((0.95, 0.9, 0.9), 36_000)).values())
+    assert not any(measurements.fig5_bars(rows((0.94, 0.89, 0.89), 36_001)).values())
+    assert not list(measurements.fig5_bars(rows((1.0, 1.0, 1.0), None)).values())[-1]
+
+
+def test_bars_of_fig_6():
+    def row(policy, mode, seated, collided, success):
+        return {"policy": policy, "mode": mode, "seated": seated, "collided": collided, "success": success}
+
+    avoid, stack = row("avoid", "best", [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]), row("stack", "best", [], [1.0, 0.9], [1.0])
+    good, poor = row("extracted", "best", [], [], [0.9, 1.0]), row("composed", "best", [], [], [1.0, 0.6])
+    found = measurements.fig6_bars([avoid, stack, poor, good])
+    assert all(found.values()) and "best: extracted, `best`, mean 0.95" in list(found)[2]
+    worse = [{**avoid, "seated": [0.0, 0.02]}, {**stack, "collided": [1.0, 0.89]}, {**good, "success": [0.89, 1.0]}]
+    assert not any(measurements.fig6_bars(worse).values())
