@@ -6,9 +6,9 @@
 
 Needs `pip install "qompose[gpu]"`. Seven tasks of the pusher, each from every seed, simulated on MJX; the programs of
 all algorithms are compiled at once. Each run becomes a skill in the runs folder. While the next algorithm trains, the
-other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1` does
-(but for its informed rows). `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine
-without a GPU; its figures are marked: they say that the program works, nothing about its speed.
+other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1`
+does. `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine without a GPU; its figures are
+marked: they say that the program works, nothing about its speed.
 Writes results/fused.json. `--compare` needs no GPU: it tests whether learning curves and final distances in that file
 differ from those in the folder of a `qompose reproduce table1`, and adds what it finds.
 """
@@ -164,7 +164,7 @@ def compare_ends(table: Sequence[dict[str, Any]], reference: Sequence[dict[str, 
     def seeds_in(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, bool, str], Sequence[float]]:
         return {
             (row["algorithm"], row["merged"], row["task"]): np.log(row["seeds"]).tolist() for row in rows
-            if not row.get("informed") and row.get("mode", "sample") == "sample"
+            if row.get("mode", "sample") == "sample"
         }  # fmt: skip
 
     here, there = seeds_in(table), seeds_in(reference)

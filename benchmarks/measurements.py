@@ -409,14 +409,9 @@ of 128, one core for all. Seconds are the processor's. The entrants take turns, 
 
 def table1(result: dict[str, Any]) -> str:
     seeds = len(result["rows"][0]["seeds"])
-
-    def name_of(row: dict[str, Any]) -> str:
-        how = "merged" if row["merged"] else "trained"
-        return f"{how}, informed" if row["informed"] else how
-
     rows = [
         (
-            row["task"], name_of(row), row["algorithm"], row["mode"],
+            row["task"], "merged" if row["merged"] else "trained", row["algorithm"], row["mode"],
             f"{row['mean']:.3f} ± {row['std_over_episodes']:.3f}",
             " ".join(f"{mean:.3f}" for mean in row["seeds"]), " ".join(f"{median:.3f}" for median in row["medians"]),
             f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}", "yes" if row["mean"] <= row["paper"][0] else "**no**",
@@ -437,10 +432,9 @@ def table1(result: dict[str, Any]) -> str:
     return f"""## Table I
 
 Final distance of the puck to its goal (m), {result["episodes"]} episodes of each of {seeds} seed(s). `merged`: composed
-from the two lines without an environment. `informed`: bottom was trained with the experience of the other lines as
-well, or the corner was merged with such a bottom; the paper has no such rows, they stand beside its figure for the
-same task. ±: deviation over a seed's episodes, mean over the seeds. `sample`: the policy itself, of DDPG and NAF
-without noise; `best`: of its candidates that of highest Q. The last column compares means alone.
+from the two lines without an environment. ±: deviation over a seed's episodes, mean over the seeds. `sample`: the
+policy itself, of DDPG and NAF without noise; `best`: of its candidates that of highest Q. The last column compares
+means alone.
 
 {table(header, rows)}
 
@@ -456,7 +450,7 @@ def table1_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     """What is asked of Table I: the paper's means, and composed corners near those that were trained."""
     means = {
         (row["algorithm"], row["task"], row["merged"]): (row["mean"], row["paper"][0])
-        for row in rows if row["mode"] == "sample" and not row["informed"]
+        for row in rows if row["mode"] == "sample"
     }  # fmt: skip
     bars: dict[str, bool] = {}
     for algorithm in dict.fromkeys(key[0] for key in means):

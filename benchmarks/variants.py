@@ -49,7 +49,8 @@ QUESTIONS = {
     "particles": Question(
         "sql", ("PushLeft", "PushBottom"), "distance",
         {"half of them": (
-            *("--value-particles", "8", "--fit-particles", "4"), *("--fixed-particles", "4", "--updated-particles", "4"),
+            *("--value-particles", "8", "--fit-particles", "4"),
+            *("--fixed-particles", "4", "--updated-particles", "4"),
         )},
     ),
     "naf": Question(
@@ -118,8 +119,8 @@ def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
 
 
 def pushed(algorithm: str, task: str, mode: str) -> list[float]:
-    wanted = (algorithm, task, mode, False, False)
-    names = ("algorithm", "task", "mode", "merged", "informed")
+    wanted = (algorithm, task, mode, False)
+    names = ("algorithm", "task", "mode", "merged")
     rows = read_results("table1")["result"]["rows"]
     return next(row["seeds"] for row in rows if tuple(row[name] for name in names) == wanted)
 

@@ -80,10 +80,9 @@ def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_a
 
     here = [row("PushLeft", False, [0.1, 0.2]), row("PushBottomLeft", True, [0.4]), row("PushTo", True, [0.1])]
     there = [
-        row("PushLeft", False, [0.05, 0.1, 0.2], mode="sample", informed=False),
-        row("PushLeft", False, [9.0], mode="best", informed=False),
-        row("PushBottomLeft", True, [0.2], mode="sample", informed=False),
-        row("PushBottomLeft", True, [9.0], mode="sample", informed=True),
+        row("PushLeft", False, [0.05, 0.1, 0.2], mode="sample"),
+        row("PushLeft", False, [9.0], mode="best"),
+        row("PushBottomLeft", True, [0.2], mode="sample"),
     ]
     trained, merged = fused.compare_ends(here, there)
     assert (trained["what"], trained["runs"], trained["tasks"]) == ("trained", [2, 3], 1)

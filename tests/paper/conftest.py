@@ -62,7 +62,7 @@ def pretend(tmp_path):
         for case in cases:
             path = made.episodes_of(case)
             path.parent.mkdir(exist_ok=True)
-            makers = {"trained_by": [{"commit": f"training {training.seed}"} for training in case.trainings]}
+            makers = {"trained_by": [{"commit": f"training {training.seed}"} for training in case.parts]}
             makers["system"] = {"commit": f"of seed {case.seed}"}
             write_json(path, {**vars(case), **makers, **record(case)})
         return made

@@ -1,12 +1,11 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qompose.cli import main
 from qompose.paper import jobs, table1
-from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study
+from qompose.paper.study import ALGORITHMS, CONSTITUENTS, CORNERS, Case
 from tests.paper.conftest import episodes_at
 
 SEEDS = (0, 1)
@@ -16,7 +15,7 @@ SEEDS = (0, 1)
 def done(pretend, monkeypatch):
     """A study in which everything is finished: nothing may be started."""
     monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("a job began"))
-    cases = [Case(a, task, seed, *row) for a in ALGORITHMS for task, *row in table1._rows() for seed in SEEDS]
+    cases = [Case(a, task, seed, merged) for a in ALGORITHMS for task, merged in table1.TABLE_I for seed in SEEDS]
 
     def record(case):
         at = episodes_at(-0.5, -1.0 + case.seed, 0.3 + 0.2 * case.seed)
@@ -30,7 +29,8 @@ def command(study, *more):
 
 
 def test_the_rows_are_those_of_the_paper():
-    assert {row[:2] for row in table1._rows()} == set(table1.TABLE_I) and len(set(table1._rows())) == 14
+    tasks = [*CONSTITUENTS, *(corner for corner in CORNERS for _ in range(2))]
+    assert [task for task, _ in table1.TABLE_I] == tasks and sum(merged for _, merged in table1.TABLE_I) == 3
     assert all(len(figures) == len(ALGORITHMS) for figures in table1.TABLE_I.values())
     assert table1.paper_figure("naf", "PushBottomRight", True) == (0.43, 0.21)
     assert table1.paper_figure("sql", "PushBottomLeft", True) == (0.11, 0.05)
@@ -40,7 +40,7 @@ def test_figures_are_over_episodes_and_over_seeds(done, capsys):
     assert main(command(done, "--json")) == 0
     out = capsys.readouterr().out
     answer = json.loads(out[out.index("{\n") :])
-    assert len(answer["rows"]) == 14 * 4  # sql acts in two ways
+    assert len(answer["rows"]) == 10 * 4  # sql acts in two ways
     row = answer["rows"][0]
     assert (row["task"], row["algorithm"], row["mode"], row["merged"]) == ("PushLeft", "sql", "sample", False)
     assert row["seeds"] == pytest.approx([0.3, 0.5]) and row["mean"] == pytest.approx(0.4)
@@ -63,13 +63,13 @@ def test_the_table_stands_beside_the_papers_figures_on_80_columns(done, capsys, 
     assert main(command(done)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:-2])) <= 80  # the last two are paths
-    whole = [line.replace("… merged", "").replace("… informed", "") for line in lines]
+    whole = [line.replace("… merged", "") for line in lines]
     assert not any("…" in line for line in whole)  # nothing is cut off
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert cells[0] == ["left", "0.400 ± 0.082 ± 0.100", "0.400", "-0.50, -0.50", "0.13 ± 0.06"]
     assert [cell[0] for cell in cells] == [
-        *("left", "middle", "right", "bottom", "… informed"),
-        *(name for corner in ("left", "middle", "right") for name in (f"bottom-{corner}", "… merged", "… informed")),
+        *("left", "middle", "right", "bottom"),
+        *(name for corner in ("left", "middle", "right") for name in (f"bottom-{corner}", "… merged")),
     ] * 3
     assert cells[-1][-1] == "0.43 ± 0.21"
     assert lines[-2:] == [str(done.folder / name) for name in ("table1_distances.png", "table1.json")]
@@ -80,18 +80,3 @@ def test_one_seed_says_nothing_about_the_spread_over_seeds(done, capsys):
     out = capsys.readouterr().out
     row = json.loads(out[out.index("{\n") :])["rows"][0]
     assert row["std_over_seeds"] is None and table1._spreads(row) == "0.300 ± 0.082"
-
-
-def test_corners_follow_their_constituents():
-    tasks = [task for task, *_ in table1._rows()]
-    assert all(tasks.index(task) > max(map(tasks.index, parts)) for task, parts in CORNERS.items())
-
-
-def test_an_informed_bottom_comes_after_the_other_lines():
-    bottom, merged = (Case("ddpg", task, 1, task != "PushBottom", True) for task in ("PushBottom", "PushBottomLeft"))
-    lines = [Case("ddpg", task, 1) for task in ("PushLeft", "PushMiddle", "PushRight")]
-    assert bottom.lenders == tuple(lines) and bottom.trainings == (*lines, bottom)
-    assert merged.lenders == () and merged.parts == (lines[0], bottom) and set(merged.trainings) == {*lines, bottom}
-    job = Study(Path("out"), 1, 2000).training_job(bottom)
-    assert job.arguments[-4:] == ("--experience", *(str(Path("out/runs") / line.name) for line in lines))
-    assert len(job.needs) == 3 and Study(Path("out"), 1, 2000).training_job(lines[0]).needs == ()

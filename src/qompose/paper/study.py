@@ -53,38 +53,18 @@ class Case:
     task: str
     seed: int
     merged: bool = False
-    informed: bool = False
-    """Bottom was trained with the experience of the other three lines; of a merged corner: with such a bottom."""
 
     @property
     def name(self) -> str:
         """A word for files and people."""
-        marks = f"{'-merged' if self.merged else ''}{'-informed' if self.informed else ''}"
-        return f"{self.algorithm}-{skill_name(self.task)}{marks}-s{self.seed}"
-
-    @property
-    def trainings(self) -> tuple[Case, ...]:
-        """What has to be trained for it, what is needed first in front."""
-        if self.merged:
-            first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
-            second = dataclasses.replace(second, informed=self.informed)
-            return tuple(dict.fromkeys((first, *second.trainings)))
-        return (*self.lenders, self)
+        return f"{self.algorithm}-{skill_name(self.task)}{'-merged' if self.merged else ''}-s{self.seed}"
 
     @property
     def parts(self) -> tuple[Case, ...]:
-        """The trained skills that it consists of."""
+        """The trainings that it consists of."""
         if not self.merged:
             return (self,)
-        first, second = (Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
-        return first, dataclasses.replace(second, informed=self.informed)
-
-    @property
-    def lenders(self) -> tuple[Case, ...]:
-        """Whose experience it was trained with."""
-        if self.merged or not self.informed:
-            return ()
-        return tuple(Case(self.algorithm, task, self.seed) for task in CONSTITUENTS if task != self.task)
+        return tuple(Case(self.algorithm, task, self.seed) for task in CORNERS[self.task])
 
 
 @dataclass(frozen=True)
@@ -137,15 +117,12 @@ class Study:
             *("--track", "none", "--progress", "none", "--output-dir", str(run)),
             *self.settings,
         )
-        if case.lenders:
-            command += ("--experience", *(str(self.run_of(lender)) for lender in case.lenders))
-        needs = tuple(self.run_of(lender) / SKILL / "manifest.json" for lender in case.lenders)
-        return Job(case.name, command, run / SKILL / "manifest.json", needs, run=run, total_steps=self.total_steps)
+        return Job(case.name, command, run / SKILL / "manifest.json", run=run, total_steps=self.total_steps)
 
     def measuring_job(self, case: Case) -> Job:
         """Run the episodes of a case; a merged one is composed first."""
         command = ("qompose.paper.study", str(self.folder), json.dumps(dataclasses.asdict(case)))
-        needs = tuple(self.training_job(training).file for training in case.trainings)
+        needs = tuple(self.training_job(training).file for training in case.parts)
         return Job(f"{case.name}-episodes", command, self.episodes_of(case), needs)
 
     def run(self, label: str, trainings: Iterable[Case], measurements: Iterable[Job]) -> None:
@@ -160,7 +137,7 @@ class Study:
         """Train, compose and evaluate what is missing; return what `measure` wrote of each case."""
         cases = list(cases)
         missing = [case for case in cases if not self.episodes_of(case).exists()]
-        trainings = [training for case in missing for training in case.trainings]
+        trainings = [training for case in missing for training in case.parts]
         self.run(label, trainings, [self.measuring_job(case) for case in cases])
         return {case: store.read_json(self.episodes_of(case)) for case in cases}
 
@@ -208,7 +185,7 @@ def measure(study: Study, case: Case) -> None:
     for mode in modes_of(case):
         result = evaluate(skill, case.task, EPISODES, mode=mode, seed=1000 + case.seed)
         record[mode] = figures_of(result, *(name for name in FIGURES if name in result.episodes[0]))
-    study.write_episodes(study.episodes_of(case), {**dataclasses.asdict(case), **record}, case.trainings)
+    study.write_episodes(study.episodes_of(case), {**dataclasses.asdict(case), **record}, case.parts)
 
 
 def modes_of(case: Case) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from qompose.paper.study import ALGORITHMS, CONSTITUENTS, CORNERS, Case, Study, made_by, positions
+from qompose.paper.study import ALGORITHMS, Case, Study, made_by, positions
 from qompose.training.session import skill_name
 from qompose.view.charts import draw_comparison
 from qompose.view.console import print_table
 
-# (task, merged) -> mean and standard deviation in metres, in the order of ALGORITHMS.
+# The rows: (task, merged) -> mean and standard deviation in metres, in the order of ALGORITHMS.
 TABLE_I = {
     ("PushLeft", False): ((0.13, 0.06), (0.20, 0.01), (0.06, 0.01)),
     ("PushMiddle", False): ((0.07, 0.08), (0.05, 0.03), (0.02, 0.00)),
@@ -36,13 +36,13 @@ def reproduce(study: Study) -> dict[str, Any]:
     """Train, compose and evaluate everything; write table1.json and a picture; return what is in the file."""
     study.open()
     cases = [
-        Case(algorithm, task, seed, *row)
-        for seed in range(study.seeds) for algorithm in ALGORITHMS for task, *row in _rows()
+        Case(algorithm, task, seed, merged)
+        for seed in range(study.seeds) for algorithm in ALGORITHMS for task, merged in TABLE_I
     ]  # fmt: skip
     records = study.measure("table1", cases)
     rows = [
-        _summarise([records[Case(algorithm, task, seed, *row)] for seed in range(study.seeds)], mode)
-        for algorithm in ALGORITHMS for task, *row in _rows()
+        _summarise([records[Case(algorithm, task, seed, merged)] for seed in range(study.seeds)], mode)
+        for algorithm in ALGORITHMS for task, merged in TABLE_I
         for mode in ("sample", "best") if mode == "sample" or algorithm == "sql"
     ]  # fmt: skip
     picture = study.folder / "table1_distances.png"
@@ -66,16 +66,6 @@ def print_report(result: dict[str, Any]) -> None:
             for row in rows
         ])  # fmt: skip
     print("± over the episodes of a seed, and over the means of the seeds")
-    print("informed: a bottom trained with the others' experience too, or merged with it")
-
-
-def _rows() -> list[tuple[str, bool, bool]]:
-    """Task, merged, informed. The paper has no informed rows: they stand beside its figure for the same task."""
-    return [
-        *((task, False, False) for task in CONSTITUENTS),
-        ("PushBottom", False, True),
-        *((task, *row) for task in CORNERS for row in ((False, False), (True, False), (True, True))),
-    ]
 
 
 def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
@@ -85,8 +75,7 @@ def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
     means = distances.mean(axis=1)
     ends = np.array([positions(record, mode).mean(axis=0) for record in records])
     return {
-        "task": first["task"], "merged": first["merged"], "informed": first["informed"],
-        "algorithm": first["algorithm"], "mode": mode,
+        "task": first["task"], "merged": first["merged"], "algorithm": first["algorithm"], "mode": mode,
         "seeds": means.tolist(), "mean": float(means.mean()),
         "std_over_episodes": float(distances.std(axis=1).mean()),
         "std_over_seeds": float(means.std()) if len(means) > 1 else None,
@@ -99,8 +88,6 @@ def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
 
 def _label(row: dict[str, Any]) -> str:
     where = skill_name(row["task"]).removeprefix("push-")
-    if row["informed"]:
-        return "  … informed"
     return "  … merged" if row["merged"] else where
 
 
