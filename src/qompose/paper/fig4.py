@@ -19,6 +19,7 @@ from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
 TITLES = {"SawyerReach": "one target", "SawyerReachRandom": "a target of its own in each episode"}
+CAPTIONS = ("reach", "reach anywhere")  # of the film, which is narrow
 LONGER = {"SawyerReach": 1.0, "SawyerReachRandom": 1.5}  # times the steps of the study
 # The arm is at its target within two seconds: what happens after is worth little, and learned sooner without it.
 SETTINGS = ("--discount", "0.95")
@@ -59,8 +60,8 @@ def reproduce(study: Study) -> dict[str, Any]:
     result = {"rows": rows, "experts": experts, "episodes": EPISODES, "bar": BAR, "settings": list(SETTINGS)}
     path = study.write("fig4", result, made_by(records.values()))
     film = make_film(study.folder / "fig4_reaching.mp4", lambda: [
-        (load(study.run_of(Case("sql", task, 0)), replay=False), task, {}, f"reach, {title}")
-        for task, title in TITLES.items()
+        (load(study.run_of(Case("sql", task, 0)), replay=False), task, {}, caption)
+        for task, caption in zip(TITLES, CAPTIONS, strict=True)
     ])  # fmt: skip
     return {**result, **film, "picture": str(picture), "file": str(path)}
 
