@@ -21,7 +21,7 @@ import qompose as qp
 from benchmarks.machine import write_results
 from qompose.paper.fig3 import CORNER
 from qompose.paper.jobs import Job
-from qompose.paper.study import EXTRACTION_STEPS, CORNERS, EPISODES, EVALUATIONS, Case, Study, curve_of, first_step
+from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, EXTRACTION_STEPS, Case, Study, curve_of, first_step
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.training.online import Training
