@@ -13,7 +13,7 @@ from qompose.store import write_json
 def done(tmp_path, monkeypatch):
     """A study in which everything is finished: 10 mm with soft Q-learning, ten times as much with the others."""
     monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("a job began"))
-    monkeypatch.setattr(fig4, "_expert_distance", lambda task: 0.001)
+    monkeypatch.setattr(fig4, "expert_means", lambda task, name: {name: 0.001})
     made = Study(tmp_path / "out", 2, 2000, settings=fig4.SETTINGS)
     made.open()
     for case in (Case(a, task, seed) for a in ALGORITHMS for task in fig4.TITLES for seed in (0, 1)):

@@ -23,6 +23,8 @@ def finish(study, case):
 def study(tmp_path, monkeypatch):
     """A study in which everything is finished: nothing may be started."""
     monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("a job began"))
+    for module in (fig5, fig6):
+        monkeypatch.setattr(module, "expert_means", lambda task, *names: dict.fromkeys(names, 0.25))
     made = Study(tmp_path / "out", 2, 2000)
     made.open()
     (made.folder / "episodes").mkdir()
@@ -72,7 +74,10 @@ def test_success_of_each_trial_and_the_first_of_all(stacked, capsys):
     }  # fmt: skip
     assert "best" not in rows[1]["success"] and rows[2]["first_success"] == [30, 30]
     assert (stacked.folder / "fig5_stacking.png").stat().st_size > 10_000
-    assert json.loads((stacked.folder / "fig5.json").read_text())["result"]["episodes"]["undisturbed"] == 100
+    result = json.loads((stacked.folder / "fig5.json").read_text())["result"]
+    assert result["episodes"]["undisturbed"] == 100 and result["expert"] == {"distance": 0.25, "success": 0.25}
+    drawn = json.loads((stacked.folder / "fig5_stacking.json").read_text())
+    assert drawn["levels"][fig5.TITLE] == {"scripted expert": 0.25}
 
 
 def test_what_happens_at_the_tower(towers, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qompose.evaluation import evaluate
-from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, load_case, made_by, measure, positions
+from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, expert_means, load_case, made_by, measure, positions
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.tasks import make_task
@@ -137,3 +137,8 @@ def test_impossible_numbers_are_refused_before_anything_is_made(tmp_path, number
     with pytest.raises(QomposeError, match=message):
         Study(tmp_path / "out", *numbers).open()
     assert not (tmp_path / "out").exists()
+
+
+def test_the_expert_is_measured_on_the_task_itself():
+    found = expert_means("SawyerReach", "distance", "success")
+    assert list(found) == ["distance", "success"] and found["success"] == 1.0 and 0.0 < found["distance"] < 0.002

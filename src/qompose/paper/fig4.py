@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 
 from qompose import store
-from qompose.envs.episodes import run_episodes
-from qompose.envs.lockstep import Lockstep
 from qompose.paper.films import make_film
-from qompose.paper.study import ALGORITHMS, EPISODES, Case, Study, curve_of, first_step, made_by, robot_minutes
+from qompose.paper.study import (
+    ALGORITHMS,
+    EPISODES,
+    Case,
+    Study,
+    curve_of,
+    expert_means,
+    first_step,
+    made_by,
+    robot_minutes,
+)
 from qompose.shipped import load
 from qompose.tasks import make_task
-from qompose.tasks.experts import make_expert
 from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
@@ -45,7 +52,7 @@ def reproduce(study: Study) -> dict[str, Any]:
         ])
         for task in TITLES for algorithm in ALGORITHMS
     ]  # fmt: skip
-    experts = {task: _expert_distance(task) for task in TITLES}
+    experts = {task: expert_means(task, "distance")["distance"] for task in TITLES}
     picture = study.folder / "fig4_reaching.png"
     period = make_task("SawyerReach").control_period
     draw_curves(
@@ -95,12 +102,3 @@ def _summarise(task: str, algorithm: str, runs: list[Any], records: list[dict[st
         "steps_to_bar": [first_step(curve, lambda distance: distance <= BAR) for curve in curves],
         "training_seconds": [record["seconds"] for record in records],
     }  # fmt: skip
-
-
-def _expert_distance(task: str) -> float:
-    env = Lockstep.make(task, 20)
-    try:
-        episodes = run_episodes(make_expert(make_task(task)), env, 20, seed=0)
-        return float(np.mean([episode["distance"] for episode in episodes]))
-    finally:
-        env.close()

@@ -22,6 +22,7 @@ from qompose.paper.study import (
     Case,
     Study,
     curve_of,
+    expert_means,
     figures_of,
     first_step,
     made_by,
@@ -33,7 +34,7 @@ from qompose.tasks import make_task
 from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
-TASK = "SawyerStack"
+TASK, TITLE = "SawyerStack", "a brick onto another"
 # The temperature comes down from 0.1 for the last millimetre; Q keeps the first one as its unit.
 SETTINGS = {
     "sql": (
@@ -69,16 +70,19 @@ def reproduce(study: Study) -> dict[str, Any]:
     ]
     period = make_task(TASK).control_period
     picture = study.folder / "fig5_stacking.png"
+    expert = expert_means(TASK, "distance", "success")
     draw_curves(
         picture,
-        {"a brick onto another": {
+        {TITLE: {
             row["algorithm"]: [[[step * period / 60.0, metres] for step, metres, _ in curve] for curve in row["curves"]]
             for row in rows
         }},
         labels=("robot time (minutes)", "final distance of the brick (m)"), logarithmic="y",
+        levels={TITLE: {"scripted expert": expert["distance"]}},
     )  # fmt: skip
     settings = {name: list(flags) for name, flags in SETTINGS.items()}
-    result = {"rows": rows, "settings": settings, "episodes": {name: count for name, (_, count) in TRIALS.items()}}
+    counts = {name: count for name, (_, count) in TRIALS.items()}
+    result = {"rows": rows, "expert": expert, "settings": settings, "episodes": counts}
     path = study.write("fig5", result, made_by(records.values()))
     film = make_film(study.folder / "fig5_stacking.mp4", lambda: [
         (load(study.run_of(cases[0]), replay=False), TASK, options, f"stack, {trial}")

@@ -16,7 +16,7 @@ from qompose.evaluation import evaluate
 from qompose.paper import fig5
 from qompose.paper.films import make_film
 from qompose.paper.jobs import Job
-from qompose.paper.study import EXTRACTION_STEPS, Case, Study, figures_of, made_by
+from qompose.paper.study import EXTRACTION_STEPS, Case, Study, expert_means, figures_of, made_by
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
 from qompose.training.correct import Correction
@@ -27,6 +27,7 @@ from qompose.view.console import print_table
 TASK, PARTS = "SawyerStackAvoid", ("SawyerStack", "SawyerAvoid")
 EPISODES = 50
 FIGURES = ("success", "seated", "collided", "distance")
+SHARES = {"seated": "brick in place", "collided": "tower touched", "success": "both well"}
 # How each policy acts: the first is shown in the picture. Composed ones act on Q_Σ itself, with candidates from the
 # samplers of both skills, unless they are `extracted`: a new sampler, learned from the replays alone. 1:3 gives three
 # times the weight to avoiding; `corrected` takes the divergence correction off, and is extracted.
@@ -62,16 +63,16 @@ def reproduce(study: Study) -> dict[str, Any]:
     ]  # fmt: skip
     picture = study.folder / "fig6_tower.png"
     shown = [row for row in rows if row["mode"] == POLICIES[row["policy"]][0]]
+    expert = expert_means(TASK, *SHARES)
     draw_bars(
         picture,
         {
-            "brick in place": {row["policy"]: row["seated"] for row in shown},
-            "tower touched": {row["policy"]: row["collided"] for row in shown},
-            "both well": {row["policy"]: row["success"] for row in shown},
+            title: {**{row["policy"]: row[name] for row in shown}, "scripted expert": [expert[name]]}
+            for name, title in SHARES.items()
         },
         label="share of episodes",
     )
-    result = {"rows": rows, "episodes": EPISODES}
+    result = {"rows": rows, "expert": expert, "episodes": EPISODES}
     path = study.write("fig6", result, made_by(records.values()))
     film = make_film(
         study.folder / "fig6_tower.mp4", lambda: [(make_policy(study, name, 0), TASK, {}, name) for name in FILMED]
@@ -83,11 +84,11 @@ def print_report(result: dict[str, Any]) -> None:
     """Shares of episodes, seed by seed."""
     print_table(
         f"at the tower, shares of {result['episodes']} episodes, each seed",
-        ("policy", "acting", "brick in place", "tower touched", "both well"),
+        ("policy", "acting", *SHARES.values()),
         [
             (
                 row["policy"], row["mode"],
-                *(" ".join(f"{share:.2f}" for share in row[name]) for name in ("seated", "collided", "success")),
+                *(" ".join(f"{share:.2f}" for share in row[name]) for name in SHARES),
             )
             for row in result["rows"]
         ],

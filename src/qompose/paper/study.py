@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 
 from qompose import store
+from qompose.envs.episodes import run_episodes
+from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import Evaluation, evaluate
 from qompose.paper.jobs import Job, choose_cores, run_jobs
 from qompose.run import describe_system, read_metrics
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
 from qompose.tasks import make_task
+from qompose.tasks.experts import make_expert
 from qompose.training.offline import Extraction, compose
 from qompose.training.online import Training
 from qompose.training.session import SKILL, skill_name
@@ -213,6 +216,16 @@ def robot_minutes(task: str, steps: Iterable[int | None]) -> str:
     """Robot time of so many control steps of each seed, for people."""
     period = make_task(task).control_period
     return ", ".join("never" if step is None else f"{step * period / 60.0:.1f}" for step in steps)
+
+
+def expert_means(task: str, *names: str) -> dict[str, float]:
+    """Means of some figures over 20 episodes of a task's scripted expert: the reference in the pictures."""
+    env = Lockstep.make(task, 20)
+    try:
+        episodes = run_episodes(make_expert(make_task(task)), env, 20, seed=0)
+    finally:
+        env.close()
+    return {name: float(np.mean([episode[name] for episode in episodes])) for name in names}
 
 
 def made_by(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -116,7 +116,8 @@ def draw_bars(
             place.plot([name] * len(shares), shares, "o", color=INK, markersize=4)
         place.set_ylim(0.0, 1.05)
         place.set_axisbelow(True)
-        place.tick_params(axis="x", labelsize=9, rotation=40)
+        for word in place.get_xticklabels():
+            word.set(fontsize=9, rotation=40, horizontalalignment="right", rotation_mode="anchor")
     places[0].set_ylabel(label)
     return save_figure(figure, target, {
         "panels": {title: {name: list(shares) for name, shares in rows.items()} for title, rows in panels.items()},
