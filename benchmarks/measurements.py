@@ -575,21 +575,29 @@ policy after one step, to its last is left; the ratio is online SQL's gradient s
 
 
 def fig4(result: dict[str, Any]) -> str:
+    def shares(row: dict[str, Any], mode: str) -> str:
+        return " ".join(f"{share:.2f}" for share in row["success"].get(mode, ()))
+
     rows = [
         (
             row["task"], row["algorithm"], " ".join(f"{1000 * mean:.1f}" for mean in row["seeds"]),
             " ".join(f"{1000 * median:.1f}" for median in row["medians"]), f"{1000 * row['within']:.1f}",
-            steps_of(row["steps_to_bar"]),
-            " ".join(f"{1000 * mean:.1f}" for mean in row["best"] or ()),
+            steps_of(row["steps_to_bar"]), shares(row, "sample"),
+            " ".join(f"{1000 * mean:.1f}" for mean in row["best"] or ()), shares(row, "best"),
         )
         for row in result["rows"]
     ]  # fmt: skip
-    header = ("task", "algorithm", "each seed's mean", "medians", "90 % within", "steps to 20 mm", "`best`, each seed")
+    header = (
+        *("task", "algorithm", "each seed's mean", "medians", "90 % within", "steps to 20 mm", "solved"),
+        *("`best`, each seed", "solved"),
+    )
     return f"""## Fig. 4: Sawyer reaches
 
 Final distance of the hand to its target (mm), {result["episodes"]} episodes of each seed after 12 000 steps (one
 target) or 18 000 (a target of its own in each episode), and the steps, 20 to a second of robot time, to the first
-evaluation with a mean of 20 mm or less.
+evaluation with a mean of 20 mm or less. Solved: share of episodes that end within 10 mm for ten steps. The paper's soft
+Q-learning reaches in about 10 minutes, sooner than DDPG and NAF, and random targets almost as fast with more variation.
+Its curve is that of training episodes; here all curves are of evaluations. Nothing was tuned for DDPG and NAF here.
 
 {table(header, rows)}
 
@@ -617,21 +625,28 @@ def fig5(result: dict[str, Any]) -> str:
         (
             row["algorithm"], mode,
             *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
-            steps_of(row["first_success"]),
+            " ".join(map(str, row.get("of_twenty", {}).get(mode, ()))), steps_of(row["first_success"]),
         )
         for row in result["rows"] for mode in row["success"]
     ]  # fmt: skip
-    header = ("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items()))
+    header = (
+        *("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items())),
+        *("of the first 20", "first success"),
+    )
+    lengths = ", ".join(f"{seconds:.0f} s ({trial})" for trial, seconds in result.get("seconds", {}).items())
     return f"""## Fig. 5: Sawyer stacks
 
-Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), and the
-steps, 20 to a second of robot time, to the first evaluation with a success.
+Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), after
+{result.get("total_steps", 60000)} steps; 144 000 were allowed. The last column are the steps, 20 to a second of robot time, to the
+first evaluation with a success. An episode lasts {lengths}, which is 8 s after the push and after the
+other disturbance. In the paper soft Q-learning inserts the brick first after half an hour, stacks 20 of 20 times after
+two hours, and recovers every time. Soft Q-learning's temperature was chosen for this task, nothing of DDPG and NAF.
 
-{table((*header, "first success"), rows)}
+{table(header, rows)}
 
 ![final distance against robot time](fig5_stacking.png)
 
-Of soft Q-learning, in every seed:
+Of soft Q-learning, in every seed but where it says otherwise:
 
 {spell_bars(fig5_bars(result["rows"]))}
 """
@@ -644,9 +659,14 @@ def fig5_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
         for mode, trials in row["success"].items()
         for (trial, shares), bar in zip(trials.items(), (0.95, 0.9, 0.9), strict=True)
     }
-    return {**bars, "first success within 36 000 steps": all(
-        step is not None and step <= 36_000 for step in row["first_success"]
-    )}  # fmt: skip
+    for mode, counts in row.get("of_twenty", {}).items():
+        whole = sum(count == 20 for count in counts)
+        what = f"`{mode}`: 20 of 20 in at least two of three seeds ({whole} of {len(counts)})"
+        bars[what] = 3 * whole >= 2 * len(counts)
+    first = row["first_success"]
+    for what, steps in (("first success within", 36_000), ("and, as an aim, within", 18_000)):
+        bars[f"{what} {steps} steps"] = all(step is not None and step <= steps for step in first)
+    return bars
 
 
 def fig6(result: dict[str, Any]) -> str:
@@ -663,7 +683,8 @@ def fig6(result: dict[str, Any]) -> str:
 Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
 replays of the two skills alone: `composed` acts on the mean of the two Q-functions with candidates from both samplers,
 `extracted` with those of a new sampler for the mean; `1:3` has avoiding three times as heavy; `corrected` is the mean
-less the divergence correction, extracted.
+less the divergence correction, extracted. In the paper, of 10 trials each: avoiding alone never stacks; stacking alone
+touches the obstacle every time, and stacks all the same in 30 %; composed 10 of 10 do both.
 
 {table(header, rows)}
 
@@ -683,8 +704,8 @@ def fig6_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
         "stack touches the tower in at least 0.9": all(
             min(row["collided"]) >= 0.9 for row in rows if row["policy"] == "stack"
         ),
-        f"composed, in place and never touched in at least 0.9 (best: {best['policy']}, `{best['mode']}`, mean "
-        f"{mean_of(best['success']):.2f})": min(best["success"]) >= 0.9,
+        f"composed, in place and never touched in at least 0.9 (of the rows above {best['policy']}, `{best['mode']}`, "
+        f"mean {mean_of(best['success']):.2f})": min(best["success"]) >= 0.9,
     }
 
 

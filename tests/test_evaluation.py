@@ -84,6 +84,10 @@ def test_by_default_a_skill_runs_on_its_own_task_with_its_own_options(right):
     assert not np.allclose(moved.values("distance"), result.values("distance"))
 
 
+def test_episodes_may_have_another_length(right):
+    assert {episode["length"] for episode in evaluate(right, episodes=3, episode_steps=7).episodes} == {7}
+
+
 def test_the_summary_is_json_of_the_episodes(right):
     result = evaluate(right, episodes=5)
     summary = json.loads(json.dumps(result.summary()))

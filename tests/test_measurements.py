@@ -54,15 +54,18 @@ def test_bars_of_fig_4():
 
 
 def test_bars_of_fig_5():
-    def rows(shares, first):
+    def rows(shares, counts, first):
         trials = dict(zip(("undisturbed", "pushed", "forced"), ([1.0, share] for share in shares), strict=True))
         idle = {name: [0.0, 0.0] for name in trials}
-        return [{"algorithm": "sql", "success": {"best": trials}, "first_success": [20_000, first]},
-                {"algorithm": "naf", "success": {"best": idle}, "first_success": [None, None]}]  # fmt: skip
+        return [{"algorithm": "sql", "success": {"best": trials}, "of_twenty": {"best": counts},
+                 "first_success": [first, 10_000]},
+                {"algorithm": "naf", "success": {"best": idle}, "of_twenty": {"best": [0, 0]},
+                 "first_success": [None, None]}]  # fmt: skip
 
-    assert all(measurements.fig5_bars(rows((0.95, 0.9, 0.9), 36_000)).values())
-    assert not any(measurements.fig5_bars(rows((0.94, 0.89, 0.89), 36_001)).values())
-    assert not list(measurements.fig5_bars(rows((1.0, 1.0, 1.0), None)).values())[-1]
+    assert all(measurements.fig5_bars(rows((0.95, 0.9, 0.9), [20, 20, 19], 18_000)).values())
+    assert not any(measurements.fig5_bars(rows((0.94, 0.89, 0.89), [20, 19, 19], 36_001)).values())
+    assert list(measurements.fig5_bars(rows((1.0, 1.0, 1.0), [20, 20], 18_001)).values())[-2:] == [True, False]
+    assert not list(measurements.fig5_bars(rows((1.0, 1.0, 1.0), [20, 20], None)).values())[-2]
 
 
 def test_bars_of_fig_6():
@@ -72,6 +75,6 @@ def test_bars_of_fig_6():
     avoid, stack = row("avoid", "best", [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]), row("stack", "best", [], [1.0, 0.9], [1.0])
     good, poor = row("extracted", "best", [], [], [0.9, 1.0]), row("composed", "best", [], [], [1.0, 0.6])
     found = measurements.fig6_bars([avoid, stack, poor, good])
-    assert all(found.values()) and "best: extracted, `best`, mean 0.95" in list(found)[2]
+    assert all(found.values()) and "of the rows above extracted, `best`, mean 0.95" in list(found)[2]
     worse = [{**avoid, "seated": [0.0, 0.02]}, {**stack, "collided": [1.0, 0.89]}, {**good, "success": [0.89, 1.0]}]
     assert not any(measurements.fig6_bars(worse).values())

@@ -85,19 +85,21 @@ def evaluate(
     mode: str = "sample",
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    episode_steps: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run a skill, by default on the task it was trained for.
 
-    `mode` is how it acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's
-    Q as the candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown
-    environment or one whose spaces are not the skill's.
+    `episode_steps`: of an episode, those of the environment unless given. `mode` is how it acts: `sample` (one draw of
+    the policy), `resample` (importance resampling, exact for the skill's Q as the candidates grow) or `best` (the
+    candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment or one whose spaces are not the
+    skill's.
     """
     if not isinstance(episodes, Integral) or episodes < 1:
         raise QomposeError(f"episodes is {episodes!r}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
-    lockstep = Lockstep.make(env, min(episodes, LANES), options)
+    lockstep = Lockstep.make(env, min(episodes, LANES), options, episode_steps=episode_steps)
     try:
         check_spaces(skill, lockstep)
         return Evaluation(env, run_episodes(policy, lockstep, episodes, seed=seed, on_step=on_step), mode, seed)

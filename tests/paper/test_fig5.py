@@ -72,10 +72,12 @@ def test_success_of_each_trial_and_the_first_of_all(stacked, capsys):
     assert rows[0]["success"]["best"] == {
         "undisturbed": [0.75, 1.0], "pushed, 10 N": [0.5, 0.5], "forced, 0.4 rad": [0.0, 0.0],
     }  # fmt: skip
+    assert rows[0]["of_twenty"]["sample"] == [3, 4]
     assert "best" not in rows[1]["success"] and rows[2]["first_success"] == [30, 30]
     assert (stacked.folder / "fig5_stacking.png").stat().st_size > 10_000
     result = json.loads((stacked.folder / "fig5.json").read_text())["result"]
     assert result["episodes"]["undisturbed"] == 100 and result["expert"] == {"distance": 0.25, "success": 0.25}
+    assert result["seconds"] == {"undisturbed": 8.0, "pushed, 10 N": 10.0, "forced, 0.4 rad": 12.0}
     drawn = json.loads((stacked.folder / "fig5_stacking.json").read_text())
     assert drawn["levels"][fig5.TITLE] == {"scripted expert": 0.25}
 
