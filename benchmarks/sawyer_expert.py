@@ -23,12 +23,14 @@ from qompose.types import Policy
 from qompose.view.console import print_table
 
 LANES = 8
+ALONE = "stack, one arm alone"  # instead of as many side by side
 LONGER = 240  # steps: 8 s after the arm was put elsewhere at 4 s
 CASES: tuple[tuple[str, str, dict[str, Any], str | None, int | None], ...] = (
-    # what, task, its options, the task whose expert plays (None: its own), steps (None: the horizon)
+    # What, task, its options, the task whose expert plays (None: its own), steps (None: the horizon).
     ("reach", "SawyerReach", {}, None, None),
     ("reach, random targets", "SawyerReachRandom", {}, None, None),
     ("stack", "SawyerStack", {}, None, None),
+    (ALONE, "SawyerStack", {}, None, None),
     ("stack, lead-in 1.0 mm", "SawyerStack", {"lead_in": 1.0}, None, None),
     ("stack, lead-in 2.0 mm", "SawyerStack", {"lead_in": 2.0}, None, None),
     ("stack, pushed with 10 N", "SawyerStack", {"push": 10.0}, None, None),
@@ -39,26 +41,26 @@ CASES: tuple[tuple[str, str, dict[str, Any], str | None, int | None], ...] = (
 )
 
 
-def play(task: Task, policy: Policy, *, episodes: int, steps: int, seed: int) -> dict[str, Any]:
-    """The figures of `episodes` episodes, played eight at a time."""
-    env = TaskVectorEnv(task, LANES, max_episode_steps=steps)
+def play(task: Task, policy: Policy, *, episodes: int, steps: int, seed: int, lanes: int) -> dict[str, Any]:
+    """The figures of `episodes` episodes, played `lanes` at a time."""
+    env = TaskVectorEnv(task, lanes, max_episode_steps=steps)
     found: dict[str, list[float]] = {name: [] for name in ("success", "seconds", "return", "distance", "collided")}
     times = []
-    for batch in range(-(-episodes // LANES)):
+    for batch in range(-(-episodes // lanes)):
         observations, _ = env.reset(seed=seed + batch)
-        returns, first = np.zeros(LANES), np.full(LANES, np.inf)
+        returns, first = np.zeros(lanes), np.full(lanes, np.inf)
         for step in range(steps):
             actions = policy(observations, step)
             begin = time.process_time()
             observations, rewards, _, truncated, info = env.step(actions)
-            times.append((time.process_time() - begin) / LANES)
+            times.append((time.process_time() - begin) / lanes)
             if truncated.any() != truncated.all():
                 raise RuntimeError(f"an episode of {task.name} was cut at step {step}")
             last = info["final_info"] if truncated.all() else info
             returns += rewards
             first[np.isinf(first) & last["success"]] = (step + 1) * task.control_period
         found["success"] += last["success"].tolist()
-        found["collided"] += last.get("collided", np.zeros(LANES)).tolist()
+        found["collided"] += last.get("collided", np.zeros(lanes)).tolist()
         found["distance"] += last["distance"].tolist()
         found["seconds"] += first.tolist()
         found["return"] += returns.tolist()
@@ -88,7 +90,10 @@ def main() -> None:
     for what, name, options, player, steps in CASES:
         task = make_task(name, **options)
         expert = make_expert(make_task(player) if player else task)
-        figures = play(task, expert, episodes=arguments.episodes, steps=steps or task.horizon, seed=arguments.seed)
+        figures = play(
+            task, expert, episodes=arguments.episodes, steps=steps or task.horizon, seed=arguments.seed,
+            lanes=1 if what == ALONE else LANES,
+        )  # fmt: skip
         rows.append({"what": what, "task": name, "options": options, "expert": player or name, **figures})
         print(f"{what}: {figures['success']:.2f}", flush=True)
     print_table(

@@ -78,3 +78,11 @@ def test_bars_of_fig_6():
     assert all(found.values()) and "of the rows above extracted, `best`, mean 0.95" in list(found)[2]
     worse = [{**avoid, "seated": [0.0, 0.02]}, {**stack, "collided": [1.0, 0.89]}, {**good, "success": [0.89, 1.0]}]
     assert not any(measurements.fig6_bars(worse).values())
+
+
+def test_bar_of_a_control_step():
+    rows = [{"what": what, "milliseconds_per_step": {"median": ms}} for what, ms in (("reach", 0.2), ("stack", 1.0))]
+    assert list(measurements.sawyer_expert_bars(rows).values()) == [True]
+    rows[1]["milliseconds_per_step"]["median"] = 1.01
+    found = measurements.sawyer_expert_bars(rows)
+    assert list(found.values()) == [False] and "(slowest: stack, 1.01 ms" in next(iter(found))

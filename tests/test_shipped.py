@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from qompose import shipped
+from qompose import compose, evaluate, shipped
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.types import QomposeError
 
@@ -27,6 +27,17 @@ def test_every_skill_in_this_package_loads():
     for name, path in shipped_skills().items():
         skill = load(name, replay=False)
         assert skill.name == name and (path / "manifest.json").exists()
+
+
+def test_all_of_them_take_less_than_ten_megabytes():
+    assert sum(file.stat().st_size for path in shipped_skills().values() for file in path.iterdir()) < 10e6
+
+
+@pytest.mark.slow
+def test_stacking_and_avoiding_are_composed_as_the_readme_does():
+    composed = compose(load("sawyer-stack") & 3.0 * load("sawyer-avoid"), name="both", extract=False)
+    result = evaluate(composed, "SawyerStackAvoid", 20, mode="best")
+    assert result.values("success").mean() >= 0.8 and not result.values("collided").any()
 
 
 def test_skills_are_found_by_their_directory_and_by_their_run(tiny_runs):

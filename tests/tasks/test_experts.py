@@ -6,12 +6,13 @@ from qompose.tasks.experts import make_expert
 from qompose.types import QomposeError
 
 
-def run(name, episodes, **options):
+def run(name, episodes, steps=None, **options):
     """The last info of episodes that the expert plays side by side."""
-    env = TaskVectorEnv(make_task(name, **options), episodes)
-    expert = make_expert(env.task)
+    task = make_task(name, **options)
+    steps = steps or task.horizon
+    env, expert = TaskVectorEnv(task, episodes, max_episode_steps=steps), make_expert(task)
     observations, _ = env.reset(seed=0)
-    for step in range(env.task.horizon):
+    for step in range(steps):
         observations, *_, info = env.step(expert(observations, step))
     return info["final_info"]
 
@@ -47,6 +48,11 @@ def test_expert_stacks_behind_the_tower_forty_times_of_forty():
 @pytest.mark.slow
 def test_expert_recovers_from_a_push():
     assert run("SawyerStack", 20, push=10.0)["success"].all()
+
+
+@pytest.mark.slow
+def test_expert_finds_back_from_where_it_is_put():
+    assert run("SawyerStack", 20, steps=240, forced=0.4)["success"].all()  # 8 s after it
 
 
 def test_tasks_without_an_expert_say_so():

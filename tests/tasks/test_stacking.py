@@ -12,7 +12,10 @@ from qompose.types import QomposeError, Transition
 from tests.tasks.test_sawyer import held_at, press
 
 UPRIGHT = (0.0, 0.0, 0.0)
-LEAD_INS = [(1.5, 0.0007, True), (1.5, 0.003, False), (2.0, 0.0012, True)]
+LEAD_INS = [
+    (1.0, 0.0018, True), (1.0, 0.0025, False), (1.5, 0.0022, True), (1.5, 0.0028, False),
+    (2.0, 0.0026, True), (2.0, 0.0033, False),
+]  # fmt: skip
 
 
 def pose(brick, turn=UPRIGHT, press=0.0):

@@ -2,6 +2,9 @@
 
 Metres, radians and kilograms; the world frame is that of the robot's base. Only pairs of shapes that MuJoCo, MJX and
 MuJoCo Warp all collide touch each other: planes, boxes, spheres and capsules, and every pair is named.
+
+Joints, inertias and limits are those of Rethink's `sawyer_description`, the capsules of the arm those of the MuJoCo
+Menagerie's `rethink_robotics_sawyer` (both Apache-2.0). The head, which turns on the robot, is fixed here.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ class Link(NamedTuple):
     position: tuple[float, float, float]  # of the joint in the frame of the link before
     rpy: tuple[float, float, float]  # rotations about fixed axes x, y, z
     limits: tuple[float, float]
-    torque: float  # Nm at full action: half of the limits that Haarnoja et al. used for learning on this arm
+    torque: float  # Nm at full action: the limits of policies in RAIL's package `sawyer_control`
     damping: float  # Nm s/rad, as in Rethink's own simulation; stands in for the fast inner loop of the robot
     armature: float
     mass: float
