@@ -194,11 +194,10 @@ authors, has no command here: that code is of TensorFlow 1, which no Python that
 
 def compare_variants(result: dict[str, Any]) -> str:
     """The table of one question of `benchmarks.variants`."""
-    digits = 2 if result["figure"] == "success" else 3
     rows = [
         (
-            row["variant"], row["task"], row["mode"], f"{mean_of(row['seeds']):.{digits}f}",
-            " ".join(f"{mean:.{digits}f}" for mean in row["seeds"]),
+            row["variant"], row["task"], row["mode"], f"{mean_of(row['seeds']):.3f}",
+            " ".join(f"{mean:.3f}" for mean in row["seeds"]),
         )
         for row in result["rows"]
     ]  # fmt: skip
@@ -230,15 +229,6 @@ def variants_reach(result: dict[str, Any]) -> str:
 
 Final distance of Sawyer's hand to its target (m), 100 episodes of each seed, after {result["steps"]} steps. Fig. 4 has
 a temperature of 0.1, two updates a step and batches of 64.
-
-{compare_variants(result)}
-"""
-
-
-def variants_stack(result: dict[str, Any]) -> str:
-    return f"""## Stacking, trained longer
-
-Share of 100 undisturbed episodes that end with all four studs in place; Fig. 5 has {result["steps"]} steps.
 
 {compare_variants(result)}
 """
@@ -978,7 +968,6 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig4,
         variants_reach,
         fig5,
-        variants_stack,
         fig6,
         composition,
         corners,
@@ -1008,7 +997,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 OTHERWISE = {
     "peers": "python -m benchmarks.yardsticks --speed",
     "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
-    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "reach", "stack")},
+    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "reach")},
 }  # of those whose command is not called like their file
 
 

@@ -1,11 +1,10 @@
 """Trainings with one thing changed, beside those of the paper's tables: what suffices, and what mends a missed figure.
 
-    python -m benchmarks.variants particles|naf|reach|stack ... [--seeds 3] [--runs-dir runs/variants]
+    python -m benchmarks.variants particles|naf|reach ... [--seeds 3] [--runs-dir runs/variants]
 
 particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
 reach: what brings the hand nearer to targets that differ from episode to episode?
-stack: does twice the training stack more often?
 
 Same seeds and steps as the tables, whose own figures are read from their files. Finished trainings are kept. Writes
 results/variants_particles.json and so on.
@@ -23,7 +22,7 @@ import numpy as np
 
 from benchmarks.machine import read_results, write_results
 from qompose import store
-from qompose.paper import fig4, fig5
+from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
 from qompose.paper.study import Case, Study, curve_of, modes_of
 from qompose.types import QomposeError
@@ -36,7 +35,7 @@ class Question:
 
     algorithm: str
     tasks: tuple[str, ...]
-    figure: str  # of an episode: a distance in metres, or 1 for success
+    figure: str  # of an episode, in metres
     variants: Mapping[str, tuple[str, ...]]
     """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them."""
     settings: tuple[str, ...] = ()
@@ -63,9 +62,6 @@ QUESTIONS = {
         {"temperature down to 0.02": ("--temperature", "0.02", "--initial-heat", "25", "--critic-unit", "0.1"),
          "four updates a step": ("--updates-per-step", "4"), "batches of 128": ("--batch-size", "128")},
         fig4.SETTINGS, 18_000,
-    ),
-    "stack": Question(
-        "sql", (fig5.TASK,), "success", {"120 000 steps": ("--total-steps", "120000")}, fig5.SETTINGS["sql"]
     ),
 }  # fmt: skip
 
@@ -108,9 +104,9 @@ def means_of(records: Sequence[dict[str, Any]], mode: str, figure: str) -> list[
 
 
 def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
-    """The same figures without a change, of Table I, Fig. 4 or Fig. 5, as far as their seeds go."""
+    """The same figures without a change, of Table I or Fig. 4, as far as their seeds go."""
     question = QUESTIONS[name]
-    read = {"reach": reached, "stack": stacked}.get(name, pushed)
+    read = reached if name == "reach" else pushed
     return [
         {"variant": "as in the table", "task": task, "mode": mode,
          "seeds": read(question.algorithm, task, mode)[:seeds]}
@@ -129,12 +125,6 @@ def reached(algorithm: str, task: str, mode: str) -> list[float]:
     rows = read_results("fig4")["result"]["rows"]
     row = next(row for row in rows if (row["algorithm"], row["task"]) == (algorithm, task))
     return row["best"] if mode == "best" else row["seeds"]
-
-
-def stacked(algorithm: str, task: str, mode: str) -> list[float]:
-    del task
-    row = next(row for row in read_results("fig5")["result"]["rows"] if row["algorithm"] == algorithm)
-    return row["success"][mode]["undisturbed"]
 
 
 def main() -> None:
