@@ -29,13 +29,15 @@ from qompose.types import QomposeError
 from qompose.view.console import print_table
 
 
+FIGURE = "distance"  # of an episode, in metres
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """Trainings of one algorithm on some tasks, and what is changed in them."""
 
     algorithm: str
     tasks: tuple[str, ...]
-    figure: str  # of an episode, in metres
     variants: Mapping[str, tuple[str, ...]]
     """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them."""
     settings: tuple[str, ...] = ()
@@ -46,19 +48,19 @@ class Question:
 
 QUESTIONS = {
     "particles": Question(
-        "sql", ("PushLeft", "PushBottom"), "distance",
+        "sql", ("PushLeft", "PushBottom"),
         {"half of them": (
             *("--value-particles", "8", "--fit-particles", "4"),
             *("--fixed-particles", "4", "--updated-particles", "4"),
         )},
     ),
     "naf": Question(
-        "naf", ("PushLeft", "PushMiddle"), "distance",
+        "naf", ("PushLeft", "PushMiddle"),
         {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),
          "noise 0.4": ("--noise", "0.4")},
     ),
     "reach": Question(
-        "sql", ("SawyerReachRandom",), "distance",
+        "sql", ("SawyerReachRandom",),
         {"temperature down to 0.02": ("--temperature", "0.02", "--initial-heat", "25", "--critic-unit", "0.1"),
          "four updates a step": ("--updates-per-step", "4"), "batches of 128": ("--batch-size", "128")},
         fig4.SETTINGS, 18_000,
@@ -90,17 +92,17 @@ def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
         for task in question.tasks:
             cases = cases_of(name, task, seeds)
             records = [store.read_json(study.episodes_of(case)) for case in cases]
-            curves = [curve_of(study.run_of(case), question.figure) for case in cases]
+            curves = [curve_of(study.run_of(case), FIGURE) for case in cases]
             rows += [
-                {"variant": variant, "task": task, "mode": mode, "seeds": means_of(records, mode, question.figure),
+                {"variant": variant, "task": task, "mode": mode, "seeds": means_of(records, mode),
                  "training_seconds": [record["seconds"] for record in records], "curves": curves}
                 for mode in modes_of(cases[0])
             ]  # fmt: skip
-    return {"figure": question.figure, "steps": question.steps, "variants": question.variants, "rows": rows}
+    return {"figure": FIGURE, "steps": question.steps, "variants": question.variants, "rows": rows}
 
 
-def means_of(records: Sequence[dict[str, Any]], mode: str, figure: str) -> list[float]:
-    return [float(np.mean(record[mode][figure])) for record in records]
+def means_of(records: Sequence[dict[str, Any]], mode: str) -> list[float]:
+    return [float(np.mean(record[mode][FIGURE])) for record in records]
 
 
 def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
