@@ -28,7 +28,6 @@ from qompose.paper.study import Case, Study, curve_of, modes_of
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
-
 FIGURE = "distance"  # of an episode, in metres
 
 
