@@ -161,14 +161,14 @@ to 8 particles; the policy's particles come from exp(Q/α) itself or from a trai
 def update_speed(result: dict[str, Any]) -> str:
     rows = [
         (
-            cores, row["algorithm"], row["batch"], f"{row['updates_per_second']:.0f}",
+            cores, row["algorithm"], row["batch"], row.get("particles", ""), f"{row['updates_per_second']:.0f}",
             f"{row['gigaflop_per_second']:.0f}", f"{100 * row['share_of_matrix_rate']:.0f} %",
             *(f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "" for name in PARTS),
         )
         for cores, found in result["cores"].items() for row in found["rows"]
     ]  # fmt: skip
     header = (
-        *("cores", "algorithm", "batch", "updates/s", "GFLOP/s", "of the matrix rate"),
+        *("cores", "algorithm", "batch", "particles", "updates/s", "GFLOP/s", "of the matrix rate"),
         *(f"{name} (ms)" for name in PARTS),
     )
     environments = result["environments"]
@@ -176,9 +176,10 @@ def update_speed(result: dict[str, Any]) -> str:
     share = large[0]["share_of_matrix_rate"]
     return f"""## Speed of updates and environments
 
-One update, two layers of 128; soft Q-learning has 16 + 16 particles. Counted are the operations of the matrix products
-that the equations need; the matrix rate is the best that the same cores reach on such products. What is left over goes
-to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel, random numbers, Adam.
+One update, two layers of 128; particles are those of the value and of the Stein step. Counted are the operations of
+the matrix products that the equations need; the matrix rate is the best that the same cores reach on such products.
+What is left over goes to what is no matrix product: layer norm, ReLU and their gradients, Stein kernel, random numbers,
+Adam.
 
 {table(header, rows)}
 
@@ -218,7 +219,7 @@ def variants_naf(result: dict[str, Any]) -> str:
     return f"""## NAF, trained otherwise
 
 Two lines whose figure in Table I is above the paper's (left 0.06, middle 0.02): final distance of the puck (m), 100
-episodes of each seed. In the table it has {result["steps"]} steps, one update a step and noise of 0.2.
+episodes of each seed. In the table it has {result["steps"]} steps, two updates a step and noise of 0.2.
 
 {compare_variants(result)}
 """

@@ -17,17 +17,18 @@ import numpy as np
 
 from benchmarks.foreign import check_python, command_of
 from benchmarks.machine import write_results
-from benchmarks.yardstick_run import Entrant
+from benchmarks.yardstick_run import HALVED, Entrant
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
-# Ours, theirs, and the least ratio of ours to theirs.
+# Ours, theirs, and the least ratio of ours to theirs; soft Q-learning with as many particles as suffice.
 BARS = (
     ("qompose-ddpg-1", "sbx-ddpg-1", 5.0),
     ("qompose-ddpg-1", "sb3-ddpg-1", 10.0),
-    ("qompose-sql-1", "sbx-sac-1", 1.0),
+    (f"qompose-{HALVED}-1", "sbx-sac-1", 1.0),
 )
-ENTRANTS = tuple(f"{name}-1" for name in ("qompose-sql", "qompose-ddpg", "sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg"))
+OURS, THEIRS = ("sql", HALVED, "ddpg"), ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
+ENTRANTS = tuple(f"{name}-1" for name in (*(f"qompose-{algorithm}" for algorithm in OURS), *THEIRS))
 
 
 class Server:

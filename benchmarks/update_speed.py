@@ -2,16 +2,17 @@
 
     python -m benchmarks.update_speed [--quick] [--seed 0]
 
-Soft Q-learning with batches of 64 and 128 and 16 + 16 particles, DDPG and NAF with batches of 64; two layers of 128,
-observations and actions of the pusher, on one core and on two. Each number of cores is a process of its own that is
-bound to them before JAX starts. Counted are the operations of the matrix products that the equations need, nothing
-else. The parts of soft Q-learning are also timed alone, each as a call of its own.
+Soft Q-learning with batches of 64 and 128 and 16 + 16 particles, and with half of them; DDPG and NAF with batches of
+64; two layers of 128, observations and actions of the pusher, on one core and on two. Each number of cores is a process
+of its own that is bound to them before JAX starts. Counted are the operations of the matrix products that the equations
+need, nothing else. The parts of soft Q-learning are also timed alone, each as a call of its own.
 Writes results/update_speed.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -28,6 +29,7 @@ import numpy as np
 
 import qompose  # noqa: F401  (registers the tasks)
 from benchmarks.machine import best_seconds, matrix_rates, write_results
+from benchmarks.yardstick_run import HALF
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
@@ -83,6 +85,13 @@ def baseline_flops(agent: DDPG | NAF, batch: int) -> float:
     return (critic + actor) + 3.0 * critic + (3.0 * actor + 2.0 * critic)
 
 
+def count_particles(agent: SQL | DDPG | NAF) -> str:
+    """Those of the value, and those of the Stein step."""
+    return (
+        f"{agent.value_particles} + {agent.fixed_particles + agent.updated_particles}" if isinstance(agent, SQL) else ""
+    )
+
+
 def random_batch(count: int, key: jax.Array) -> Transition:
     keys = jax.random.split(key, 4)
     return Transition(
@@ -131,14 +140,18 @@ def measure_updates(seed: int, quick: bool) -> dict[str, Any]:
     """What one process finds on the cores that it is bound to."""
     rates = matrix_rates()
     best, rows = max(rates.values()), []
-    agents = [*(SQL(batch_size=batch) for batch in BATCHES), *(make(batch_size=BATCHES[0]) for make in (DDPG, NAF))]
+    agents = [
+        *(dataclasses.replace(SQL(batch_size=batch), **few) for few in ({}, HALF) for batch in BATCHES),
+        *(make(batch_size=BATCHES[0]) for make in (DDPG, NAF)),
+    ]
     for agent in agents:
         batch = agent.batch_size
         parts = needed_flops(agent, batch) if isinstance(agent, SQL) else {"all": baseline_flops(agent, batch)}
         flops = sum(parts.values())
         seconds, state = seconds_per_update(agent, seed, 3 if quick else 60)
         row = {
-            "algorithm": agent.algorithm, "batch": batch, "updates_per_second": 1.0 / seconds,
+            "algorithm": agent.algorithm, "batch": batch, "particles": count_particles(agent),
+            "updates_per_second": 1.0 / seconds,
             "megaflop_per_update": 1e-6 * flops, "gigaflop_per_second": 1e-9 * flops / seconds,
             "share_of_matrix_rate": 1e-9 * flops / seconds / best, "milliseconds": {"update": 1e3 * seconds},
         }  # fmt: skip
@@ -223,11 +236,14 @@ def main() -> None:
     cores = {str(count): on_cores(count, passed) for count in (1, 2) if count <= available}
     environments = measure_environments(arguments.seed, arguments.quick)
     print_table(
-        "one update, 2 x 128; soft Q-learning with 16 + 16 particles",
-        ("cores", "algorithm", "batch", "updates/s", "GFLOP/s", "of the matrix rate", f"ms {' / '.join(PARTS)}"),
+        "one update, 2 x 128",
+        (
+            *("cores", "algorithm", "batch", "particles", "updates/s", "GFLOP/s", "of the matrix rate"),
+            f"ms {' / '.join(PARTS)}",
+        ),
         [
             (
-                count, row["algorithm"], row["batch"], f"{row['updates_per_second']:.0f}",
+                count, row["algorithm"], row["batch"], row["particles"], f"{row['updates_per_second']:.0f}",
                 f"{row['gigaflop_per_second']:.1f}",
                 f"{100 * row['share_of_matrix_rate']:.0f} % of {max(found['matrix_rates'].values()):.0f}",
                 " / ".join(f"{row['milliseconds'][name]:.2f}" for name in PARTS if name in row["milliseconds"]),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import read_results, write_results
+from benchmarks.yardstick_run import HALF
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
@@ -48,10 +49,7 @@ class Question:
 QUESTIONS = {
     "particles": Question(
         "sql", ("PushLeft", "PushBottom"),
-        {"half of them": (
-            *("--value-particles", "8", "--fit-particles", "4"),
-            *("--fixed-particles", "4", "--updated-particles", "4"),
-        )},
+        {"half of them": tuple(x for name, n in HALF.items() for x in (f"--{name.replace('_', '-')}", str(n)))},
     ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"),
