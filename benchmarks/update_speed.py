@@ -149,7 +149,7 @@ def measure_updates(seed: int, quick: bool) -> dict[str, Any]:
         parts = needed_flops(agent, batch) if isinstance(agent, SQL) else {"all": baseline_flops(agent, batch)}
         flops = sum(parts.values())
         seconds, state = seconds_per_update(agent, seed, 3 if quick else 60)
-        row = {
+        row: dict[str, Any] = {
             "algorithm": agent.algorithm, "batch": batch, "particles": count_particles(agent),
             "updates_per_second": 1.0 / seconds,
             "megaflop_per_update": 1e-6 * flops, "gigaflop_per_second": 1e-9 * flops / seconds,
