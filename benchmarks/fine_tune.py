@@ -86,9 +86,9 @@ def main() -> None:
             *("benchmarks.fine_tune", "--study", str(study.folder), "--total-steps", str(arguments.total_steps)),
             *("--measure", str(case.seed)),
         )
-        needs = tuple(study.training_job(training).file for training in case.trainings)
+        needs = tuple(study.training_job(training).file for training in case.parts)
         jobs.append(Job(f"further-s{case.seed}", command, further_file(study, case.seed), needs))
-    study.run("fine-tune", [part for case in (*merged, *scratch) for part in case.trainings], jobs)
+    study.run("fine-tune", [part for case in (*merged, *scratch) for part in case.parts], jobs)
     rows = []
     for case in scratch:
         record = read_json(further_file(study, case.seed))
@@ -98,7 +98,7 @@ def main() -> None:
         float("inf") if row["steps_to_level"] is None else row["steps_to_level"] / row["scratch_steps_to_level"]
         for row in rows
     ]
-    made_by = study.systems_of(part for case in (*merged, *scratch) for part in case.trainings)
+    made_by = study.systems_of(part for case in (*merged, *scratch) for part in case.parts)
     result = {
         "rows": rows, "trained_by": made_by, "bar": 1 / SHARE,
         "seeds_at_bar": sum(share <= 1 / SHARE for share in shares),

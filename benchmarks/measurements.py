@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.fused import bars_of
 from benchmarks.machine import RESULTS
 from benchmarks.update_speed import PARTS
+from benchmarks.variants import table_rows
 from benchmarks.wall_clock import median_seconds
 from qompose.paper.operators import spell
 from qompose.paper.study import CONSTITUENTS, CORNERS
@@ -100,8 +101,8 @@ def sawyer_expert(result: dict[str, Any]) -> str:
 
 {result["rows"][0]["episodes"]} episodes each; the starts of eight were among those on which the experts were tuned.
 `solved` is the success test of the task at the end of the episode; `after` is when it was first passed, from the start,
-which may be before the disturbance. A step is one action of one of {result["lanes"]} lanes: 25 steps of the simulator,
-observation, reward and tests, without the policy, in processor time of one core.
+which may be before the disturbance. A step is one action of one of {result["lanes"]} lanes, or of one alone: 25 steps
+of the simulator, observation, reward and tests, without the policy, in processor time of one core.
 
 {table(header, rows)}
 
@@ -193,14 +194,14 @@ authors, has no command here: that code is of TensorFlow 1, which no Python that
 """
 
 
-def compare_variants(result: dict[str, Any]) -> str:
-    """The table of one question of `benchmarks.variants`."""
+def compare_variants(name: str, result: dict[str, Any]) -> str:
+    """The table of one question of `benchmarks.variants`, its first rows those of the paper's table as it is today."""
     rows = [
         (
             row["variant"], row["task"], row["mode"], f"{mean_of(row['seeds']):.3f}",
             " ".join(f"{mean:.3f}" for mean in row["seeds"]),
         )
-        for row in result["rows"]
+        for row in (*table_rows(name, len(result["rows"][0]["seeds"])), *result["rows"])
     ]  # fmt: skip
     return table(("trained", "task", "acting", "mean", "seeds"), rows)
 
@@ -211,7 +212,7 @@ def variants_particles(result: dict[str, Any]) -> str:
 Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 100 episodes of each seed. Table I has
 16 for V, 8 that shape its proposal and 8 + 8 of Stein; half of them are 8, 4 and 4 + 4.
 
-{compare_variants(result)}
+{compare_variants("particles", result)}
 """
 
 
@@ -221,7 +222,7 @@ def variants_naf(result: dict[str, Any]) -> str:
 Two lines whose figure in Table I is above the paper's (left 0.06, middle 0.02): final distance of the puck (m), 100
 episodes of each seed. In the table it has {result["steps"]} steps, two updates a step and noise of 0.2.
 
-{compare_variants(result)}
+{compare_variants("naf", result)}
 """
 
 
@@ -231,7 +232,7 @@ def variants_reach(result: dict[str, Any]) -> str:
 Final distance of Sawyer's hand to its target (m), 100 episodes of each seed, after {result["steps"]} steps. Fig. 4 has
 a temperature of 0.1, two updates a step and batches of 64.
 
-{compare_variants(result)}
+{compare_variants("reach", result)}
 """
 
 
@@ -480,9 +481,9 @@ def corner_extraction(result: dict[str, Any]) -> str:
     header = ("corner", "steps", "temperature", "acting", "distance", "seeds", "medians", "paper")
     return f"""## What decides how near a composed policy comes
 
-The merged corners of Table I once more, from the same skills, by soft Q-learning: gradient steps of the extraction, and
-the temperature of the composed policy. The skills have 0.1; the first rows of a corner are the defaults. Distance (m),
-{result["episodes"]} episodes.
+The merged corners of Table I, from lines that were trained earlier, by soft Q-learning: gradient steps of the
+extraction, and the temperature of the composed policy. The skills have 0.1; the first rows of a corner are the
+defaults. Distance (m), {result["episodes"]} episodes.
 
 {table(header, rows)}
 """

@@ -65,17 +65,17 @@ def gates(result: dict[str, Any]) -> str:
 
 
 def planted_bugs(result: dict[str, Any]) -> str:
-    rows = []
-    for row in result["rows"]:
-        if row["bug"] != NO_BUG:
-            failed = [f"gate `{gate}`" for gate, held in row["gates_held"].items() if not held]
-            test = [f"`{row['unit_test'].removeprefix('tests/')}`"] if row["unit_test"] else []
-            rows.append((row["bug"], f"`{row['file']}`", *(test or failed or ["**nothing**"])))
-    untried = len({identify(bug) for bug in BUGS} - {(row["bug"], row["file"]) for row in result["rows"]})
+    rows, listed = [], {identify(bug) for bug in BUGS}
+    tried = {(row["bug"], row["file"]): row for row in result["rows"] if (row["bug"], row["file"]) in listed}
+    for row in tried.values():
+        failed = [f"gate `{gate}`" for gate, held in row["gates_held"].items() if not held]
+        test = [f"`{row['unit_test'].removeprefix('tests/')}`"] if row["unit_test"] else []
+        rows.append((row["bug"], f"`{row['file']}`", *(test or failed or ["**nothing**"])))
+    untried = len(listed - set(tried))
     clean = [row for row in result["rows"] if row["bug"] == NO_BUG]
     passed = " Without a bug the same tests pass." if clean and not clean[0]["caught"] else ""
     head = BUGS_HEAD.format(
-        caught=result["caught"], planted=result["planted"], clean=passed,
+        caught=sum(row["caught"] for row in tried.values()), planted=len(tried), clean=passed,
         untried=f"{untried} more of the list have not been tried yet; `--resume` goes on with them." if untried else "",
     )  # fmt: skip
     return head.rstrip("\n") + "\n\n" + table(("bug", "in", "caught by"), rows) + "\n"

@@ -72,7 +72,7 @@ def study_of(folder: Path, name: str, variant: str, seeds: int) -> Study:
     flags = dict(zip(words[::2], words[1::2], strict=True))
     steps = int(flags.pop("--total-steps", question.steps))
     settings = (*question.settings, *(word for flag in flags.items() for word in flag))
-    place = folder / name / variant.replace(" ", "-").replace("'", "")
+    place = folder / name / variant.replace(" ", "-")
     return Study(place, seeds, steps, settings=settings)
 
 
@@ -81,9 +81,9 @@ def cases_of(name: str, task: str, seeds: int) -> list[Case]:
 
 
 def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
-    """What the variants of one question came to, below what the table says."""
+    """What the variants of one question came to."""
     question = QUESTIONS[name]
-    rows = table_rows(name, seeds)
+    rows: list[dict[str, Any]] = []
     for variant in question.variants:
         study = study_of(folder, name, variant, seeds)
         for task in question.tasks:
@@ -155,7 +155,7 @@ def main() -> None:
             [
                 (row["variant"], row["task"], row["mode"], f"{np.mean(row['seeds']):.3f}",
                  " ".join(f"{mean:.3f}" for mean in row["seeds"]))
-                for row in result["rows"]
+                for row in (*table_rows(name, seeds), *result["rows"])
             ],
         )  # fmt: skip
 

@@ -1,5 +1,9 @@
 """What counts as the level of a training from scratch, and as reached."""
 
+import sys
+
+import pytest
+
 from benchmarks import fine_tune, measurements
 
 SCRATCH = [[10, 1.0], [20, 0.2], [30, 0.5], [40, 0.3]]  # the last quarter is its last point
@@ -22,3 +26,19 @@ def test_the_page_says_never_where_the_level_was_not_reached():
     ]
     page = measurements.fine_tune({"rows": rows, "bar": 0.25, "seeds_at_bar": 1})
     assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page and "in 1 of 2 seeds" in page
+
+
+def test_a_seed_needs_its_two_lines_and_the_training_from_scratch(tmp_path, monkeypatch):
+    seen = {}
+
+    def stop(study, label, trainings, jobs):
+        seen.update(trainings=list(trainings), jobs=list(jobs))
+        raise SystemExit
+
+    monkeypatch.setattr(fine_tune.Study, "run", stop)
+    monkeypatch.setattr(sys, "argv", ["fine_tune", "--seeds", "1", "--study", str(tmp_path / "study")])
+    with pytest.raises(SystemExit):
+        fine_tune.main()
+    assert [case.task for case in seen["trainings"]] == ["PushLeft", "PushBottom", "PushBottomLeft"]
+    (job,) = seen["jobs"]
+    assert [need.parent.parent.name for need in job.needs] == ["sql-push-left-s0", "sql-push-bottom-s0"]

@@ -90,10 +90,10 @@ def evaluate(
 ) -> Evaluation:
     """Run a skill, by default on the task it was trained for.
 
-    `episode_steps`: of an episode, those of the environment unless given. `mode` is how it acts: `sample` (one draw of
-    the policy), `resample` (importance resampling, exact for the skill's Q as the candidates grow) or `best` (the
-    candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment or one whose spaces are not the
-    skill's.
+    `episode_steps`: of an episode, those of the environment unless given; a foreign one is only cut. `mode` is how it
+    acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's Q as the
+    candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment
+    or one whose spaces are not the skill's.
     """
     if not isinstance(episodes, Integral) or episodes < 1:
         raise QomposeError(f"episodes is {episodes!r}; it must be at least 1 and whole")

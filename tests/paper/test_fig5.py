@@ -5,6 +5,7 @@ import pytest
 from qompose.cli import main
 from qompose.paper import fig5, fig6, jobs
 from qompose.paper.study import ALGORITHMS, Case, Study
+from qompose.shipped import load
 from qompose.store import write_json
 
 
@@ -109,3 +110,15 @@ def test_each_algorithm_is_trained_with_its_own_flags(study):
         assert job.arguments[-len(flags) :] == flags
     case = Case("sql", fig5.TASK, 0)
     assert study.training_job(case).arguments[-2:] == ("--output-dir", str(study.run_of(case)))
+
+
+def test_an_episode_goes_on_for_eight_seconds_after_it_is_disturbed(study, monkeypatch):
+    lengths = []
+    monkeypatch.setattr(fig5, "load", lambda run: load("sawyer-stack", replay=False))
+    monkeypatch.setattr(
+        fig5, "TRIALS", {name: (options, 1, steps) for name, (options, _, steps) in fig5.TRIALS.items()}
+    )
+    monkeypatch.setattr(fig5, "figures_of", lambda result, *_: lengths.append(result.values("length").tolist()))
+    monkeypatch.setattr(Study, "write_episodes", lambda *_: None)
+    fig5.measure(study, Case("sql", fig5.TASK, 0))
+    assert lengths == [[160], [200], [240]] * 2

@@ -164,6 +164,9 @@ def test_episodes_of_the_training_are_as_long_as_the_task_prefers_or_the_caller_
         train(env, **settings)
     whole = {"PushLeft": 300}.get(env, cut)
     assert seen == [(cut, whole, cut if cut != whole else None)]
+    with pytest.raises(NoTraining):
+        train(env, **settings | {"episode_steps": 900})  # never longer than what counts
+    assert seen[1][:2] == (whole, whole)
 
 
 def test_the_skill_tells_the_length_that_counts(tiny_agent, tiny_training):

@@ -28,15 +28,15 @@ def build_vector_env(
 ) -> VectorEnv:  # fmt: skip
     """Return the vector environment of a task's name or of any Gymnasium id ("module:Name-v0" imports the module).
 
-    `episode_steps` truncates episodes that would last longer. A foreign environment has `patience` seconds to be
-    imported, and as many to be made. Raises QomposeError, in one line, for an unknown id,
-    options that it does not take, or spaces that are not boxes.
+    `episode_steps` is the length of an episode of a task; those of another environment are cut if they would last
+    longer. A foreign environment has `patience` seconds to be imported, and as many to be made. Raises QomposeError, in
+    one line, for an unknown id, options that it does not take, or spaces that are not boxes.
     """
     options = options or {}
     name = task_named(env_id)
     if name is not None:
         task = make_task(name, **options)
-        return TaskVectorEnv(task, num_envs, None if episode_steps is None else min(episode_steps, task.horizon))
+        return TaskVectorEnv(task, num_envs, episode_steps)
     spec = _find(env_id, patience)
     if spec.entry_point is None and episode_steps is not None:
         raise QomposeError(

@@ -84,10 +84,10 @@ def reproduce(study: Study) -> dict[str, Any]:
         levels={TITLE: {"scripted expert": expert["distance"]}},
     )  # fmt: skip
     settings = {name: list(flags) for name, flags in SETTINGS.items()}
-    counts, lengths = ({name: trial[k] for name, trial in TRIALS.items()} for k in (1, 2))
+    counts = {name: count for name, (_, count, _) in TRIALS.items()}
     result = {
         "rows": rows, "expert": expert, "settings": settings, "episodes": counts, "total_steps": study.total_steps,
-        "seconds": {name: steps * period for name, steps in lengths.items()},
+        "seconds": {name: steps * period for name, (*_, steps) in TRIALS.items()},
     }  # fmt: skip
     path = study.write("fig5", result, made_by(records.values()))
     film = make_film(study.folder / "fig5_stacking.mp4", lambda: [

@@ -66,8 +66,10 @@ def train(
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
     agent = plan_updates(agent, training)
     options, name_of_task = options or {}, task_named(env)
-    if training.episode_steps is None and name_of_task is not None:
-        training = dataclasses.replace(training, episode_steps=make_task(name_of_task, **options).training_horizon)
+    if name_of_task is not None:
+        task = make_task(name_of_task, **options)
+        steps = task.training_horizon if training.episode_steps is None else min(training.episode_steps, task.horizon)
+        training = dataclasses.replace(training, episode_steps=steps)
     make = functools.partial(Lockstep.make, env, options=options, patience=env_timeout)
     with contextlib.ExitStack() as stack:
         lanes = make(training.num_envs, episode_steps=training.episode_steps)
