@@ -633,13 +633,14 @@ def fig5(result: dict[str, Any]) -> str:
         *("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items())),
         *("of the first 20", "first success"),
     )
-    lengths = ", ".join(f"{seconds:.0f} s ({trial})" for trial, seconds in result.get("seconds", {}).items())
+    lengths = "8 s: until 6 s after the push and 4 s after the other disturbance, where 8 s were allowed"
+    if "seconds" in result:  # what was measured before is cut sooner
+        lengths = ", ".join(f"{seconds:.0f} s ({trial})" for trial, seconds in result["seconds"].items())
     return f"""## Fig. 5: Sawyer stacks
 
 Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), after
 {result.get("total_steps", 60000)} steps; 144 000 were allowed. The last column are the steps, 20 to a second of robot
-time, to the first evaluation with a success. An episode lasts {lengths}:
-until 8 s after the push and after the other disturbance. In the paper soft Q-learning inserts the brick first after
+time, to the first evaluation with a success. An episode lasts {lengths}. In the paper soft Q-learning inserts the brick first after
 half an hour, stacks 20 of 20 times after two hours, and recovers every time. Soft Q-learning's temperature was chosen
 for this task, nothing of DDPG and NAF.
 
