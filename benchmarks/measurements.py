@@ -640,9 +640,11 @@ def fig5(result: dict[str, Any]) -> str:
 
 Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), after
 {result.get("total_steps", 60000)} steps; 144 000 were allowed. The last column are the steps, 20 to a second of robot
-time, to the first evaluation with a success. An episode lasts {lengths}. In the paper soft Q-learning inserts the brick first after
-half an hour, stacks 20 of 20 times after two hours, and recovers every time. Soft Q-learning's temperature was chosen
-for this task, nothing of DDPG and NAF.
+time, to the first evaluation with a success. An episode lasts
+{lengths}.
+
+In the paper soft Q-learning inserts the brick first after half an hour, stacks 20 of 20 times after two hours, and
+recovers every time. Soft Q-learning's temperature was chosen for this task, nothing of DDPG and NAF.
 
 {table(header, rows)}
 
