@@ -4,8 +4,8 @@
 
 Every pair of the four lines at equal weights (three corners, three that cannot both be had) and six in which the second
 is avoided. What a pair loses: the soft return of a skill trained on Σ w_i r_i, less that of the Boltzmann policy of
-Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and from the composition, and
-the better one counts. `--study` is an output directory of `qompose reproduce`: trainings that are there already are
+Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for half of the steps, from the composition; the
+better one counts. `--study` is an output directory of `qompose reproduce`: trainings that are there already are
 used. Writes results/ranking_pusher.json and docs/ranking_pusher.png.
 """
 
@@ -100,7 +100,12 @@ def training_job(study: Study, index: int, seed: int, begin: str) -> Job:
         return study.training_job(Case("sql", corner, seed))
     run = study.folder / "pairs" / f"{name_of(index)}-s{seed}{'' if begin == BEGINS[0] else '-further'}"
     words = command_of(study, "--train", index, seed, begin)
-    return Job(run.name, words, run / SKILL / "manifest.json", run=run, total_steps=study.total_steps)
+    return Job(run.name, words, run / SKILL / "manifest.json", run=run, total_steps=steps_of(study, begin))
+
+
+def steps_of(study: Study, begin: str) -> int:
+    """A training that begins with the sum has half of the steps."""
+    return study.total_steps // (1 if begin == BEGINS[0] else 2)
 
 
 def command_of(study: Study, what: str, index: int, seed: int, *more: str) -> tuple[str, ...]:
@@ -122,7 +127,7 @@ def train(study: Study, index: int, seed: int, begin: str) -> None:
     )
     qp.train(
         SUM, options=options_of(index), temperature=composed.temperature, start=composed if further else None,
-        seed=seed, eval_freq=0, total_steps=study.total_steps, resume=True, track=False,
+        seed=seed, eval_freq=0, total_steps=steps_of(study, begin), resume=True, track=False,
         output_dir=training_job(study, index, seed, begin).run,
     )  # fmt: skip
 
