@@ -742,9 +742,9 @@ def ranking_pusher(result: dict[str, Any]) -> str:
 
 Every pair of the four lines at equal weights, and six whose second is avoided with half a weight. Lost: soft return of
 a skill trained on the sum of the rewards, less that of the sum's Boltzmann policy ({result["episodes"]} episodes from
-equal starts, ± 95 %; discounted, in reward units). Two are trained, from scratch and, half as long, from the composition; the better
-one counts, which is that from the composition for {sum(row["better"] == BEGINS[1] for row in result["rows"])} of
-{len(rows)} pairs. Certificate: the regret that `explain` prints, with its 90 % interval. Spearman's coefficient of the
+equal starts, ± 95 %; discounted, in reward units). Two are trained, from scratch and, half as long, from the
+composition; the better one counts, which is that from the composition for
+{sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that `explain` prints, with its 90 % interval. Spearman's coefficient of the
 two {result["spearman"]:.2f} (bar: {result["bar"]}: {"met" if result["spearman"] >= result["bar"] else "**missed**"});
 of the loss and D* {by["theorem"]:.2f}, and the divergence {by["divergence"]:.2f}. Where both trainings end worse than
 the sum, what it loses is not known. Over the {len(result["known"])} other pairs {known["regret"]:.2f},
