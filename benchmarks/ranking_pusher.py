@@ -4,9 +4,9 @@
 
 Every pair of the four lines at equal weights (three corners, three that cannot both be had) and six in which the second
 is avoided. What a pair loses: the soft return of a skill trained on Σ w_i r_i, less that of the Boltzmann policy of
-Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for half of the steps, from
-the composition; the better one counts. `--study` is an output directory of `qompose reproduce`: trainings that are there
-already are used. Writes results/ranking_pusher.json and docs/ranking_pusher.png.
+Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for half of the steps,
+from the composition; the better one counts. `--study` is an output directory of `qompose reproduce`: trainings that are
+there already are used. Writes results/ranking_pusher.json and docs/ranking_pusher.png.
 """
 
 from __future__ import annotations
