@@ -744,12 +744,12 @@ Every pair of the four lines at equal weights, and six whose second is avoided w
 a skill trained on the sum of the rewards, less that of the sum's Boltzmann policy ({result["episodes"]} episodes from
 equal starts, ± 95 %; discounted, in reward units). Two are trained, from scratch and, half as long, from the
 composition; the better one counts, which is that from the composition for
-{sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that
-`explain` prints, with its 90 % interval. Spearman's coefficient of the two {result["spearman"]:.2f}
-(bar: {result["bar"]}: {"met" if result["spearman"] >= result["bar"] else "**missed**"}); of the loss and D* {by["theorem"]:.2f}, and the divergence {by["divergence"]:.2f}. Where both trainings end worse than
-the sum, what it loses is not known. Over the {len(result["known"])} other pairs {known["regret"]:.2f},
-{known["theorem"]:.2f} and {known["divergence"]:.2f}; the certificate's interval holds the loss of
-{result["intervals_that_hold"]} of them.
+{sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that `explain`
+prints, with its 90 % interval. Spearman's coefficient of the two {result["spearman"]:.2f} (bar: {result["bar"]}:
+{"met" if result["spearman"] >= result["bar"] else "**missed**"}); of the loss and D* {by["theorem"]:.2f}, and the
+divergence {by["divergence"]:.2f}. Where both trainings end worse than the sum, what it loses is not known. Over the
+{len(result["known"])} other pairs {known["regret"]:.2f}, {known["theorem"]:.2f} and {known["divergence"]:.2f}; the
+certificate's interval holds the loss of {result["intervals_that_hold"]} of them.
 
 {table(("pair", "lost", "certificate", "verdict"), rows)}
 
