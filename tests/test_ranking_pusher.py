@@ -42,7 +42,7 @@ def test_orders_that_agree_and_orders_that_do_not():
     other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5)])
     assert same["spearman"] == pytest.approx(1.0) and other["spearman"] == pytest.approx(-1.0)
     page = measurements.ranking_pusher({**same, "episodes": 100, "rows": [row(0.1, 1.0)]})
-    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and ": met)" in page
+    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and "\nmet);" in page
     assert "**missed**" in measurements.ranking_pusher({**other, "episodes": 100, "rows": [row(0.1, 1.0)]})
 
 
