@@ -33,7 +33,7 @@ def test_twelve_pairs_three_of_them_corners():
 def row(loss, said, weight=0.5):
     interval = {"mean": said, "low": said, "high": said}
     explanation = {**dict.fromkeys(("regret", "theorem", "divergence"), interval), "verdict": "compose"}
-    return {"pair": "a-and-b", "weights": (0.5, weight), "loss": loss, "standard_error": 0.1,
+    return {"pair": "a-and-b", "weights": (0.5, weight), "loss": loss, "standard_error": 0.1, "better": "from scratch",
             "explanation": explanation}  # fmt: skip
 
 
@@ -42,11 +42,29 @@ def test_orders_that_agree_and_orders_that_do_not():
     other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5)])
     assert same["spearman"] == pytest.approx(1.0) and other["spearman"] == pytest.approx(-1.0)
     page = measurements.ranking_pusher({**same, "episodes": 100, "rows": [row(0.1, 1.0)]})
-    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and "\nmet)" in page
+    assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and "\nmet);" in page
     assert "**missed**" in measurements.ranking_pusher({**other, "episodes": 100, "rows": [row(0.1, 1.0)]})
 
 
-def test_where_training_from_scratch_failed_the_loss_is_not_known():
+def test_where_both_trainings_failed_the_loss_is_not_known():
     found = ranking.summarise([row(1.0, 1.0), row(2.0, 2.5), row(3.0, 3.0), row(-9.0, 9.0)])
     assert found["spearman"] == pytest.approx(-0.2) and found["by_of_known"]["regret"] == pytest.approx(1.0)
     assert len(found["known"]) == 3 and found["intervals_that_hold"] == 2
+
+
+def test_the_better_of_two_trainings_counts(tmp_path, monkeypatch):
+    study, index = ranking.Study(tmp_path, 1, 10), 1
+    returns = {"from scratch": np.array([1.0, 3.0]), "from the sum": np.array([4.0, 6.0]), "composed": np.zeros(2)}
+    runs = {str(ranking.training_job(study, index, 0, begin).file.parent): begin for begin in ranking.BEGINS}
+    assert len(runs) == 2
+    monkeypatch.setattr(ranking, "expression_of", lambda *_: None)
+    monkeypatch.setattr(ranking.qp, "compose", lambda *_, **__: "composed")
+    monkeypatch.setattr(ranking, "load", lambda path: runs[str(path)])
+    monkeypatch.setattr(ranking, "soft_returns", lambda skill, *_: returns[skill])
+    monkeypatch.setattr(ranking, "runs_of", lambda *_: [])
+    (tmp_path / "pairs").mkdir()
+    ranking.write_json(ranking.certifying_job(study, index, 0).file, {"explanation": {"verdict": "compose"}})
+    found = ranking.measure(study, index, 0)
+    assert found["better"] == "from the sum" and found["loss"] == 5.0
+    assert found["soft_return"] == {"sum": 0.0, "from scratch": 2.0, "from the sum": 5.0}
+    assert found["explanation"]["verdict"] == "compose"
