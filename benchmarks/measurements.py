@@ -817,7 +817,8 @@ def ranking_pusher(result: dict[str, Any]) -> str:
     if len(result["known"]) < len(rows):
         unknown = (
             "Where both trainings end worse than the sum, what it loses is not known; over the "
-            f"{len(result['known'])} other pairs {known['regret']:.2f}, {known['theorem']:.2f} and {known['divergence']:.2f}. "
+            f"{len(result['known'])} other pairs "
+            f"{known['regret']:.2f}, {known['theorem']:.2f} and {known['divergence']:.2f}. "
         )
     return f"""## Does `explain` know which pairs of the pusher lose more?
 
