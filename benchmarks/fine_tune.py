@@ -21,7 +21,7 @@ import qompose as qp
 from benchmarks.machine import write_results
 from qompose.paper.fig3 import CORNER
 from qompose.paper.jobs import Job
-from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, EXTRACTION_STEPS, Case, Study, curve_of, first_step
+from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study, curve_of, first_step
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.training.online import Training
@@ -37,7 +37,7 @@ def further_file(study: Study, seed: int) -> Path:
 def measure(study: Study, seed: int, total_steps: int) -> None:
     """Compose, measure, train further, measure."""
     first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[CORNER])
-    composed = qp.compose(first & second, options=qp.Extraction(steps=EXTRACTION_STEPS, seed=seed))
+    composed = qp.compose(first & second, options=qp.Extraction(seed=seed))
     steps, every = total_steps // SHARE, max(total_steps // EVALUATIONS, 1)  # evaluated as the others are
     run = study.folder / "further" / f"run-s{seed}"
     shutil.rmtree(run, ignore_errors=True)  # of an attempt that was interrupted
