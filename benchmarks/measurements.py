@@ -163,7 +163,7 @@ to 8 particles; the policy's particles come from exp(Q/α) itself or from a trai
 def update_speed(result: dict[str, Any]) -> str:
     rows = [
         (
-            cores, row["algorithm"], row["batch"], row.get("particles", ""), f"{row['updates_per_second']:.0f}",
+            cores, row["algorithm"], row["batch"], row["particles"], f"{row['updates_per_second']:.0f}",
             f"{row['gigaflop_per_second']:.0f}", f"{100 * row['share_of_matrix_rate']:.0f} %",
             *(f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "" for name in PARTS),
         )
