@@ -92,10 +92,9 @@ class Ours:
             updates_per_step=entrant.updates,
         )  # fmt: skip
         planned = None if total_steps is None else entrant.updates * (total_steps - WARMUP)
-        make, particles = (
-            (ALGORITHMS["sql"], HALF) if entrant.algorithm == HALVED else (ALGORITHMS[entrant.algorithm], {})
-        )
-        agent = make(
+        halved = entrant.algorithm == HALVED
+        particles = HALF if halved else {}
+        agent = ALGORITHMS["sql" if halved else entrant.algorithm](
             hidden=HIDDEN, batch_size=BATCH, planned_updates=planned, discount=discount_of(env_id), **particles
         )
         self.env = Lockstep.make(env_id, lanes, episode_steps=episode_steps)

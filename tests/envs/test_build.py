@@ -37,14 +37,12 @@ def test_episodes_can_be_cut_short_and_the_cut_is_no_end(env_id, horizon):
     assert (lanes.task.horizon if lanes.task else lanes.horizon) == horizon  # the length that counts is as it was
 
 
-@pytest.mark.parametrize(("env_id", "steps"), [("MultiGoal", 100), ("Pendulum-v1", 200)])
-def test_episodes_of_tasks_can_be_longer_and_those_of_others_cannot(env_id, steps):
-    lanes = Lockstep.make(env_id, 1, episode_steps=300 if env_id == "Pendulum-v1" else 100)
+@pytest.mark.parametrize(("env_id", "length"), [("MultiGoal", 300), ("Pendulum-v1", 200)])
+def test_episodes_of_tasks_can_be_longer_and_those_of_others_cannot(env_id, length):
+    lanes = Lockstep.make(env_id, 1, episode_steps=300)
     lanes.reset(seed=0)
-    lengths = [
-        episode["length"] for _ in range(301) for episode in lanes.step(np.zeros((1, lanes.action_size))).episodes
-    ]
-    assert lengths and set(lengths) == {steps}
+    steps = [lanes.step(np.zeros((1, lanes.action_size))) for _ in range(300)]
+    assert [episode["length"] for step in steps for episode in step.episodes] == [length]
 
 
 def test_lanes_that_step_themselves_are_not_cut():

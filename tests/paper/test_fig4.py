@@ -19,6 +19,8 @@ def done(tmp_path, monkeypatch):
     for case in (Case(a, task, seed) for a in ALGORITHMS for task in fig4.TITLES for seed in (0, 1)):
         distances = (np.array([0.005, 0.01, 0.015]) * (1.0 if case.algorithm == "sql" else 10.0)).tolist()
         record = {"sample": {"distance": distances, "success": [0, 1, 1]}, "seconds": 1.0}
+        if case.algorithm == "sql":
+            record["best"] = {"distance": [0.002, 0.003, 0.004], "success": [1, 1, 1]}
         made.episodes_of(case).parent.mkdir(exist_ok=True)
         write_json(made.episodes_of(case), {**vars(case), **record, "trained_by": [{"commit": "a"}], "system": {}})
         skill = made.run_of(case) / "skill"
@@ -44,7 +46,8 @@ def test_distances_and_robot_time_of_each_algorithm(done, capsys):
     ]
     sql, ddpg = answer["rows"][:2]
     assert sql["seeds"] == pytest.approx([0.01, 0.01]) and sql["steps_to_bar"] == [30, 30]
-    assert list(sql["success"]) == ["sample"] and sql["success"]["sample"] == pytest.approx([2 / 3, 2 / 3])
+    assert sql["success"] == {"sample": pytest.approx([2 / 3, 2 / 3]), "best": [1.0, 1.0]}
+    assert sql["best"] == pytest.approx([0.003, 0.003]) and ddpg["best"] is None and list(ddpg["success"]) == ["sample"]
     assert ddpg["seeds"] == pytest.approx([0.1, 0.1]) and ddpg["steps_to_bar"] == [600, 600]
     assert (done.folder / "fig4_reaching.png").stat().st_size > 10_000
     assert answer["film"] == str(done.folder / "fig4_reaching.mp4")

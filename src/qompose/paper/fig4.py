@@ -18,6 +18,7 @@ from qompose.paper.study import (
     expert_means,
     first_step,
     made_by,
+    modes_of,
     robot_minutes,
 )
 from qompose.shipped import load
@@ -94,7 +95,7 @@ def _summarise(task: str, algorithm: str, runs: list[Any], records: list[dict[st
     """The figures of one algorithm on one task, over its seeds."""
     distances = np.array([record["sample"]["distance"] for record in records])  # (seeds, episodes)
     curves = [curve_of(run, "distance") for run in runs]
-    modes = [mode for mode in ("sample", "best") if mode in records[0]]
+    modes = modes_of(Case(algorithm, task, 0))
     best = [float(np.mean(record["best"]["distance"])) for record in records if "best" in modes]
     return {
         "task": task, "algorithm": algorithm, "seeds": distances.mean(axis=1).tolist(),
