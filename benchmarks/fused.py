@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.machine import add_result, read_results, write_results
 from qompose import store
 from qompose.paper.jobs import choose_cores
-from qompose.paper.study import CORNERS, EPISODES, Study, curve_of
+from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Study, curve_of
 from qompose.paper.study import Case as Policy
 from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system
@@ -296,7 +296,7 @@ def main() -> None:
         raise SystemExit(f"fused: {error}") from None
     result |= {
         "small": small, "device": device.device_kind, "total_steps": steps, "hidden": hidden,
-        "episodes": EPISODES,
+        "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS,
     }  # fmt: skip
     print_report(result)
     if small:

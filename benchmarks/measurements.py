@@ -366,12 +366,14 @@ in the runs, and not all of those were at hand. At p < 0.05: {", ".join(differen
 
 `{result["comparison"]["command"]}` ({result["comparison"]["machine"]["processor"]})
 """ if "comparison" in result else ""  # fmt: skip
+    extraction = result.get("extraction_steps", 2000)  # the file does not say so if it is older than 10 000 of them
     return f"""## Table I on one GPU
 
 {where(result)} {result["total_steps"]} environment steps of each run, all runs of an algorithm in one program; steps
 and updates per second are summed over the runs, each while the other goes on. Trained after
-{result["seconds_to_trained"]:.0f} s, everything after {result["seconds"]:.0f} s: compiling, training, composing and
-measuring {result["episodes"]} episodes of each policy on C MuJoCo, on the other cores.
+{result["seconds_to_trained"]:.0f} s, everything after {result["seconds"]:.0f} s: compiling, training, composing
+({extraction} steps of extraction) and measuring {result["episodes"]} episodes of each policy on C MuJoCo, on the other
+cores.
 
 {table(header, rows)}
 {bars}
