@@ -86,7 +86,8 @@ def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str,
         fused.fused_skill(case, plan.agent(algorithm), plan.options, run).save(folder / SKILL, overwrite=True)
     learning = sum(stretch.learning for stretch in stretches)
     row = {
-        "algorithm": algorithm, "runs": len(plan.cases), "seconds": time.perf_counter() - begin,
+        "algorithm": algorithm, "simulator": prepared.fused.batch.simulator, "runs": len(plan.cases),
+        "seconds": time.perf_counter() - begin,
         "compiling": prepared.compiling, "learning": learning,
         "evaluating": sum(stretch.evaluating for stretch in stretches),
         "environment_steps_per_second": sum(stretch.steps for stretch in stretches) / learning,

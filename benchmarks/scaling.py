@@ -2,9 +2,11 @@
 
     python -m benchmarks.scaling [--seed 0]
 
-Soft Q-learning on the observations and actions of the pusher, batch 64; PushLeft on MJX. Updates of several runs are
-one vmapped program, as in `qompose.training.fused`; simulation is measured alone. Counted are the operations of the
-matrix products that the equations need (as in update_speed), and what XLA's own analysis says of the compiled program.
+Soft Q-learning on the observations and actions of the pusher, batch 64, also with half the particles, which learn as
+well (benchmarks.variants); PushLeft on MJX, and on MuJoCo Warp where there is a GPU and it is installed. Updates of
+several runs are one vmapped program, as in `qompose.training.fused`; simulation is measured alone. Counted are the
+operations of the matrix products that the equations need (as in update_speed), and what XLA's own analysis says of the
+compiled program.
 The knee of a curve is the smallest size that gives at least four fifths of the best throughput. On a machine without a
 GPU the sizes are small, one core is used, seconds are the processor's, and the figures are marked.
 Writes results/scaling.json and docs/scaling.png.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +28,9 @@ import jax.numpy as jnp
 
 from benchmarks.machine import RESULTS, matrix_rates, read_results, write_results
 from benchmarks.update_speed import ACTION, OBSERVATION, ROWS, UPDATES, needed_flops, random_batch
+from benchmarks.yardstick_run import HALF
 from qompose.agents.sql import SQL
-from qompose.envs.batch import PRECISION, Batch
+from qompose.envs.batch import PRECISION, Batch, Simulator, choose_simulator
 from qompose.replay import init_replay
 from qompose.tasks import make_task
 from qompose.training.learner import improve
@@ -37,17 +41,25 @@ PICTURE = RESULTS.parent / "docs" / "scaling.png"
 # Sizes on a GPU, and without one. Particles: those that fit, are fixed, are updated; of the soft value twice as many.
 SIZES = {
     "runs": ((1, 4, 16, 64, 256), (1, 2, 4)),
+    "halved": ((1, 4, 16, 64, 256), (1, 2)),
     "particles": ((4, 8, 16, 32), (8, 16)),
     "units": ((64, 128, 256, 512), (64, 128)),
     "environments": ((64, 512, 4096, 32768), (8, 64)),
+    "warp": ((64, 512, 4096, 32768), ()),
 }
+UPDATING, SIMULATING = ("runs", "halved"), ("environments", "warp")
 RUNS_OF_TABLE_1 = 35  # side by side on a GPU while particles and units vary
 KNEE, BUSY = 0.8, 0.5
+WARMING = threading.Lock()
 Timer = Callable[[Callable[[], Any]], float]  # seconds of a call
 Measurement = Callable[[Timer], dict[str, Any]]
+Key = tuple[SQL | Simulator, int]  # what is compiled, for how many
 LABELS = {
-    "runs": ("runs side by side", "updates/s, all runs"), "particles": ("particles of each kind", "GFLOP/s"),
-    "units": ("units of both layers", "GFLOP/s"), "environments": ("environments", "control steps/s"),
+    "runs": ("runs side by side", "updates/s, all runs"),
+    "halved": ("runs side by side, half the particles", "updates/s, all runs"),
+    "particles": ("particles of each kind", "GFLOP/s"), "units": ("units of both layers", "GFLOP/s"),
+    "environments": ("environments on MJX", "control steps/s"),
+    "warp": ("environments on MuJoCo Warp", "control steps/s"),
 }  # fmt: skip
 
 
@@ -95,9 +107,9 @@ def compile_updates(agent: SQL, runs: int, seed: int) -> Measurement:
     return take
 
 
-def compile_environments(count: int, seed: int) -> Measurement:
+def compile_environments(simulator: Simulator, count: int, seed: int) -> Measurement:
     """Control steps per second of so many lanes of PushLeft, 5 simulator steps each."""
-    batch = Batch(make_task("PushLeft"))
+    batch = Batch(make_task("PushLeft"), simulator=simulator, lanes=count)
     keys = jax.random.split(jax.random.key(seed))
     u = jax.random.uniform(keys[0], (count, batch.task.reset_uniforms))
     actions = jax.random.uniform(keys[1], (count, ACTION), minval=-1.0)
@@ -111,6 +123,10 @@ def compile_environments(count: int, seed: int) -> Measurement:
         lanes = program(lanes, actions, u)
         return lanes
 
+    if simulator == "warp":  # the first call compiles its kernels
+        with WARMING:
+            jax.block_until_ready(call())
+
     def take(timer: Timer) -> dict[str, Any]:
         seconds = timer(call)
         return {"seconds": seconds, "steps_per_second": count / seconds, **analysis_of(program)}
@@ -119,7 +135,11 @@ def compile_environments(count: int, seed: int) -> Measurement:
 
 
 def throughput(axis: str, row: dict[str, Any]) -> float:
-    return row[{"runs": "updates_per_second", "environments": "steps_per_second"}.get(axis, "gigaflop_per_second")]
+    return row[
+        "updates_per_second" if axis in UPDATING
+        else "steps_per_second" if axis in SIMULATING
+        else "gigaflop_per_second"
+    ]  # fmt: skip
 
 
 def find_knee(axis: str, rows: Sequence[dict[str, Any]]) -> int:
@@ -141,8 +161,8 @@ def name_bound(axis: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
     """The agent, and how many runs side by side."""
-    if axis == "runs":
-        return SQL(), size
+    if axis in UPDATING:
+        return SQL(**HALF) if axis == "halved" else SQL(), size
     if axis == "units":
         return SQL(hidden=(size, size)), runs
     return SQL(value_particles=2 * size, fit_particles=size, fixed_particles=size, updated_particles=size), runs
@@ -151,9 +171,9 @@ def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
 def measure(seed: int, small: bool, timer: Timer) -> dict[str, Any]:
     # Compiling takes longest: as many programs at once as there are cores. They are measured one after the other.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) as pool:
-        compiled: dict[Any, Future[Measurement]] = {}
-        for axis, sizes in SIZES.items():
-            for size in sizes[small]:
+        compiled: dict[Key, Future[Measurement]] = {}
+        for axis, sizes in axes_of(small).items():
+            for size in sizes:
                 key = key_of(axis, size, small)
                 if key not in compiled:
                     compiled[key] = pool.submit(build, key, seed)
@@ -161,35 +181,56 @@ def measure(seed: int, small: bool, timer: Timer) -> dict[str, Any]:
     rows = {}
     for key, measurement in compiled.items():
         rows[key] = measurement.result()(timer)
-        print(key, f"{1e3 * rows[key]['seconds']:.1f} ms per call", flush=True)
+        print(name_of(key), f"{1e3 * rows[key]['seconds']:.1f} ms per call", flush=True)
     axes: dict[str, Any] = {}
-    for axis, sizes in SIZES.items():
-        found = [{"size": size, **rows[key_of(axis, size, small)]} for size in sizes[small]]
-        if axis != "environments":
+    for axis, sizes in axes_of(small).items():
+        found = [{"size": size, **rows[key_of(axis, size, small)]} for size in sizes]
+        if axis not in SIMULATING:
             found = [{**row, "share_of_matrix_rate": row["gigaflop_per_second"] / peak} for row in found]
         axes[axis] = {"rows": found, "knee": find_knee(axis, found), "bound": name_bound(axis, found)}
     return {"matrix_rate": peak, "axes": axes}
 
 
-def build(key: int | tuple[SQL, int], seed: int) -> Measurement:
+def axes_of(small: bool) -> dict[str, tuple[int, ...]]:
+    """The sizes of each axis that can be measured here."""
+    sizes = {axis: each[small] for axis, each in SIZES.items() if each[small]}
+    if choose_simulator() != "warp":
+        sizes.pop("warp", None)
+    return sizes
+
+
+def build(key: Key, seed: int) -> Measurement:
     """Compile what `key_of` names."""
-    return compile_environments(key, seed) if isinstance(key, int) else compile_updates(*key, seed)
+    what, size = key
+    return compile_updates(what, size, seed) if isinstance(what, SQL) else compile_environments(what, size, seed)
 
 
-def key_of(axis: str, size: int, small: bool) -> int | tuple[SQL, int]:
+def name_of(key: Key) -> str:
+    """What is compiled, in words."""
+    what, size = key
+    if isinstance(what, SQL):
+        return f"{size} runs, {what.hidden[0]} units, {what.fit_particles} particles of each kind:"
+    return f"{size} environments, {what}:"
+
+
+def key_of(axis: str, size: int, small: bool) -> Key:
     """What is compiled for a size: the same for the default on each axis."""
-    return size if axis == "environments" else setting_of(axis, size, 1 if small else RUNS_OF_TABLE_1)
+    if axis in SIMULATING:
+        return ("warp" if axis == "warp" else "jax"), size
+    return setting_of(axis, size, 1 if small else RUNS_OF_TABLE_1)
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:
     """A panel for each axis: throughput against size, and its knee."""
-    figure = make_figure(11.0, 6.4)
-    places = figure.subplots(2, 2).ravel()
+    figure = make_figure(14.0, 6.4)
+    places = figure.subplots(2, 3).ravel()
+    for place in places[len(result["axes"]) :]:
+        place.set_axis_off()
     for place, colour, (axis, found) in zip(places, COLOURS, result["axes"].items(), strict=False):
         sizes, values = zip(*((row["size"], throughput(axis, row)) for row in found["rows"]), strict=True)
         place.plot(sizes, values, "o-", color=colour, linewidth=1.6, label="measured")
         linear = [values[0] * size / sizes[0] for size in sizes]
-        if axis in ("runs", "environments"):
+        if axis in (*UPDATING, *SIMULATING):
             place.plot(sizes, linear, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label="in proportion")
         place.axvline(found["knee"], color=INK, linewidth=0.9, linestyle=(0, (5, 3)), label="knee")
         place.set_xscale("log", base=2)

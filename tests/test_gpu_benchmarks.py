@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FAST_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 FAST_COMPILER += " --xla_cpu_use_fusion_emitters=false"
 # The second of particles and of units is that of the default: the program of one run, compiled once.
-SIZES = {"runs": (1, 2), "particles": (2, 8), "units": (8, 128), "environments": (1, 2)}
+SIZES = {"runs": (1, 2), "halved": (1, 2), "particles": (2, 8), "units": (8, 128), "environments": (1, 2)}
 
 
 def run_benchmark(name, folder, *arguments, changes=""):

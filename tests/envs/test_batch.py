@@ -16,6 +16,8 @@ from qompose.tasks import make_task
 from qompose.types import QomposeError
 
 LANES, STEPS = 4, 12  # of the point
+# The first run with Warp compiles its kernels: minutes, on a CPU.
+SIMULATORS = ["jax", pytest.param("warp", marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -25,12 +27,21 @@ def batch(relaxed_jax):
     return importlib.import_module("qompose.envs.batch")
 
 
+@pytest.fixture(params=SIMULATORS)
+def simulator(request, batch):
+    """Each implementation that is installed."""
+    if request.param == "warp":
+        pytest.importorskip("warp")
+    return request.param
+
+
 @functools.cache
-def programs(name, episode_steps):
+def programs(name, episode_steps, simulator="jax", lanes=LANES):
     """`begin` and `step` over lanes, compiled once for all tests of a task, and the list that counts compilations."""
     from qompose.envs.batch import Batch
 
-    simulated, traces = Batch(make_task(name), episode_steps=episode_steps), []
+    simulated = Batch(make_task(name), episode_steps=episode_steps, simulator=simulator, lanes=lanes)
+    traces = []
 
     @jax.jit
     def step(lane, action, u):
@@ -46,12 +57,12 @@ def uniforms(task, count):
     return np.stack([np.random.default_rng(key).random(task.reset_uniforms) for key in keys]).astype(np.float32)
 
 
-def side_by_side(name, actions, episode_steps=None):
+def side_by_side(name, actions, episode_steps=None, simulator="jax"):
     """Yield C's lanes and MJX's, from the same starts under actions (steps, lanes, act). C does not reset."""
     task, count = make_task(name), actions.shape[1]
     lanes, u = Lanes(task, count), uniforms(task, count)
     lanes.begin(np.ones(count, bool), 3)
-    begin, step, traces = programs(name, episode_steps)
+    begin, step, traces = programs(name, episode_steps, simulator, count)
     lane = begin(u)
     yield lanes.observe(), None, lane.observation, None
     for action in actions:
@@ -67,8 +78,9 @@ def held_actions(steps, lanes, size, scale=1.0):
     return scale * np.repeat(rng.uniform(-1.0, 1.0, (-(-steps // 10), lanes, size)), 10, axis=0)[:steps]
 
 
-def test_the_point_moves_and_is_paid_as_on_c_mujoco_to_1e_4(batch):
-    (start, _, simulated_start, _), *side = side_by_side("MultiGoal", held_actions(STEPS - 1, LANES, 2, 0.3), STEPS)
+def test_the_point_moves_and_is_paid_as_on_c_mujoco_to_1e_4(simulator):
+    actions = held_actions(STEPS - 1, LANES, 2, 0.3)
+    (start, _, simulated_start, _), *side = side_by_side("MultiGoal", actions, STEPS, simulator)
     assert np.allclose(start, simulated_start, atol=1e-6)
     for observed, (rewards, terminated), _, outcome in side:
         assert np.allclose(observed, outcome.next_observation, atol=1e-4)
@@ -98,8 +110,8 @@ def test_a_goal_terminates_and_does_not_truncate(batch):
     assert ended.all()
 
 
-def test_a_lane_that_diverges_keeps_its_state_and_begins_anew_alone(batch):
-    begin, step, _ = programs("MultiGoal", STEPS)
+def test_a_lane_that_diverges_keeps_its_state_and_begins_anew_alone(simulator):
+    begin, step, _ = programs("MultiGoal", STEPS, simulator)
     u = uniforms(make_task("MultiGoal"), LANES)
     lane = begin(u)
     broken = eqx.tree_at(lambda x: x.qvel, lane, lane.qvel.at[1].set(jnp.nan))
@@ -117,6 +129,20 @@ def test_a_task_that_needs_more_is_refused(batch):
         batch.Batch(make_task("SawyerReach"))
 
 
+def test_without_warp_one_line_says_what_to_install(batch, monkeypatch):
+    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: None)
+    assert batch.choose_simulator() == "jax"
+    with pytest.raises(QomposeError, match="MuJoCo Warp is not installed: pip install 'mujoco-mjx\\[warp\\]'"):
+        batch.Batch(make_task("MultiGoal"), simulator="warp")
+
+
+def test_warp_is_chosen_on_a_gpu_alone(batch, monkeypatch):
+    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: name == "warp")
+    assert batch.choose_simulator() == "jax"  # on the CPU
+    monkeypatch.setattr(batch.jax, "default_backend", lambda: "gpu")
+    assert batch.choose_simulator() == "warp"
+
+
 def test_without_mjx_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
     monkeypatch.delattr(mujoco, "mjx", raising=False)
@@ -127,12 +153,12 @@ def test_without_mjx_one_line_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.slow
-def test_each_step_of_the_pusher_from_the_same_state_is_that_of_c_mujoco(batch):
+def test_each_step_of_the_pusher_from_the_same_state_is_that_of_c_mujoco(simulator):
     """States along 16 of C's trajectories. By rounding a touch may begin a simulator step earlier or later."""
     task, actions = make_task("PushLeft"), held_actions(300, 16, 3)
     lanes, u = Lanes(task, 16), uniforms(task, 16)
     lanes.begin(np.ones(16, bool), 3)
-    begin, step, traces = programs("PushLeft", None)
+    begin, step, traces = programs("PushLeft", None, simulator, 16)
     lane, touched, differences = begin(u), 0, []
     for action in actions:
         state = [np.stack([getattr(data, name) for data in lanes.datas]) for name in ("qpos", "qvel", "qacc_warmstart")]
@@ -150,9 +176,9 @@ def test_each_step_of_the_pusher_from_the_same_state_is_that_of_c_mujoco(batch):
 
 
 @pytest.mark.slow
-def test_pucks_are_pushed_to_where_c_mujoco_pushes_them_to_a_millimetre_over_300_steps(batch):
+def test_pucks_are_pushed_to_where_c_mujoco_pushes_them_to_a_millimetre_over_300_steps(simulator):
     """All 16 pucks. Of the arms two may stray: a blow of the fork on the base multiplies rounding a hundredfold."""
-    (start, _, simulated_start, _), *side = side_by_side("PushLeft", held_actions(300, 16, 3))
+    (start, _, simulated_start, _), *side = side_by_side("PushLeft", held_actions(300, 16, 3), None, simulator)
     assert np.allclose(start, simulated_start, atol=1e-6)
     differences = []
     for observed, (rewards, _), _, outcome in side:

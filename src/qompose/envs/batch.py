@@ -2,20 +2,24 @@
 
 The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
 true last observation stays in what the step returns. Lanes may be of several tasks that differ in what they reward.
-Needs the package mujoco-mjx (extra `gpu`). Compared with C MuJoCo step by step for the pusher and the point mass, on
-the CPU; tasks with a memory (all of Sawyer's) are refused.
+Needs the package mujoco-mjx (extra `gpu`). MJX has two implementations: its own in JAX, and MuJoCo Warp, which is taken
+on a CUDA GPU where warp-lang is installed. Both are compared with C MuJoCo step by step for the pusher and the point
+mass, on the CPU; tasks with a memory (all of Sawyer's) are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib.util
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -36,6 +40,13 @@ PRECISION = "highest"
 # Steps of the solver's search along a line. MJX takes all that are allowed, to the same result; C MuJoCo stops when it
 # is there.
 LINE_SEARCH = 8
+
+Simulator = Literal["jax", "warp"]
+
+
+def choose_simulator() -> Simulator:
+    """Return "warp" on a CUDA GPU where warp-lang is installed, else "jax"."""
+    return "warp" if jax.default_backend() == "gpu" and importlib.util.find_spec("warp") else "jax"
 
 
 class Lane(eqx.Module):
@@ -70,12 +81,16 @@ class Outcome(eqx.Module):
 class Batch:
     """Tasks on MJX. Its functions are those of one lane: vmap them over as many as there are."""
 
-    def __init__(self, *tasks: Task, episode_steps: int | None = None) -> None:
+    def __init__(
+        self, *tasks: Task, episode_steps: int | None = None, simulator: Simulator | None = None, lanes: int = 1
+    ) -> None:
         """Put the model on the device; episodes are cut after `episode_steps`, or at the tasks' horizon if sooner.
 
-        Several tasks must be of one class, which sees to it that they move alike, and begin alike. Raises QomposeError
-        for tasks that do not, for one that remembers, cuts its own episodes or disturbs the simulator, and for a scene
-        with something in it that MJX does not know.
+        Several tasks must be of one class, which sees to it that they move alike, and begin alike. `simulator` is what
+        `choose_simulator` says unless given; Warp has room for the contacts of so many `lanes`, the JAX implementation
+        for those of any number. Raises QomposeError for tasks that differ, for one that remembers, cuts its own
+        episodes or disturbs the simulator, for a scene with something in it that MJX does not know, and for Warp
+        where it is not installed.
         """
         task = tasks[0]
         if task.memory_size or task.truncates or type(task).disturb is not Task.disturb:
@@ -86,13 +101,13 @@ class Batch:
                 raise QomposeError(f"{task.name} and {other.name} differ in more than their rewards: batch them apart")
         self.task, self.tasks = task, tasks
         self.episode_steps = min(episode_steps or task.horizon, task.horizon)
+        self.simulator: Simulator = simulator or choose_simulator()
+        scene = copy.copy(compile_scene(task.batched_scene()))
+        scene.opt.ls_iterations = min(scene.opt.ls_iterations, LINE_SEARCH)
         try:
-            model = mjx.put_model(compile_scene(task.batched_scene()))
+            self._model, self._data = _put(scene, self.simulator, lanes)
         except NotImplementedError as error:
             raise QomposeError(f"{task.name}: MJX cannot simulate its scene: {error}") from None
-        search = min(model.opt.ls_iterations, LINE_SEARCH)
-        self._model = model.replace(opt=model.opt.replace(ls_iterations=search))
-        self._data = mjx.make_data(self._model)
 
     def begin(self, u: Float[Array, " uniforms"], which: Int[Array, ""] | int = 0) -> Lane:
         """Return a fresh episode of task `which` from uniforms (task.reset_uniforms,) in [0, 1): that of C MuJoCo."""
@@ -147,6 +162,22 @@ class Batch:
         lane = Lane(which, data.qpos, data.qvel, data.qacc_warmstart, readings, observation, elapsed, total)
         # Weak types would make the second step another program than the first.
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), lane)
+
+
+def _put(scene: mujoco.MjModel, simulator: Simulator, lanes: int) -> tuple[Any, Any]:
+    """The model on the device, and the data that every step begins with."""
+    model = mjx.put_model(scene, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+    if simulator == "jax":
+        return model, data
+    if not importlib.util.find_spec("warp"):
+        raise QomposeError("MuJoCo Warp is not installed: pip install 'mujoco-mjx[warp]', or choose simulator 'jax'")
+    warp = importlib.import_module("warp")
+    warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)  # it names every kernel that it compiles
+    # Neither implementation puts a state that diverged back; Warp refuses the flag that says so.
+    scene.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    rows = {"naconmax": data._impl.ncon * lanes, "njmax": data._impl.nefc}  # what the JAX implementation always holds
+    return mjx.put_model(scene, impl="warp"), mjx.make_data(scene, impl="warp", **rows)
 
 
 def _is_good(lane: Lane) -> Array:

@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from qompose.envs.batch import PRECISION, Batch, Lane, Outcome
+from qompose.envs.batch import PRECISION, Batch, Lane, Outcome, Simulator
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import Replay, init_replay, unpack
 from qompose.skill.artifact import Skill
@@ -78,11 +78,14 @@ class Runs(eqx.Module):
 class Fused:
     """The programs of an agent on some tasks."""
 
-    def __init__(self, tasks: Sequence[Task], agent: Any, options: Training) -> None:
-        """Put the tasks on the device; nothing is compiled yet. Raises what `Batch` raises."""
+    def __init__(
+        self, tasks: Sequence[Task], agent: Any, options: Training, runs: int, simulator: Simulator | None = None
+    ) -> None:
+        """Put the tasks on the device, for so many runs; nothing is compiled yet. Raises what `Batch` raises."""
         self.agent, self.options = agent, options
-        self.batch = Batch(*tasks, episode_steps=options.episode_steps or tasks[0].training_horizon)
-        self.whole = Batch(*tasks)
+        steps = options.episode_steps or tasks[0].training_horizon
+        self.batch = Batch(*tasks, episode_steps=steps, simulator=simulator, lanes=runs * options.num_envs)
+        self.whole = Batch(*tasks, simulator=simulator, lanes=runs * options.eval_episodes)
         self.sizes = (tasks[0].observation_size, tasks[0].action_size)
         self.advance: Any = None  # (runs, rounds) -> runs; takes the memory of `runs` over
         self.evaluate: Any = None  # runs -> metrics (runs, eval_episodes)
@@ -221,18 +224,18 @@ class Prepared(NamedTuple):
     compiling: float  # seconds
 
 
-def prepare(cases: Sequence[Case], agent: Agent, options: Training) -> Prepared:
+def prepare(cases: Sequence[Case], agent: Agent, options: Training, *, simulator: Simulator | None = None) -> Prepared:
     """Compile what trains an agent on every case at once. Several may be prepared at a time, each in a thread.
 
-    Of `options` seed, save_freq and log_freq have no meaning here. Raises QomposeError if MJX is missing or tasks
-    differ in more than their rewards.
+    Of `options` seed, save_freq and log_freq have no meaning here. `simulator` is that of `Batch`. Raises QomposeError
+    if MJX is missing or tasks differ in more than their rewards.
     """
     if not cases:
         raise QomposeError("there is nothing to train; give at least one case")
     start = time.perf_counter()
     chosen = [make_task(case.task, **case.options) for case in cases]
     tasks = list(dict.fromkeys(chosen))
-    fused = Fused(tasks, plan_updates(agent, options), options)
+    fused = Fused(tasks, plan_updates(agent, options), options, len(cases), simulator)
     which = jnp.asarray([tasks.index(task) for task in chosen], jnp.int32)
     with TRACING:
         runs = fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32))
