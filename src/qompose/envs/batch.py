@@ -37,8 +37,8 @@ except ImportError:
 
 # Of products of matrices: a GPU would otherwise keep ten bits of each factor.
 PRECISION = "highest"
-# Steps of the solver's search along a line. MJX takes all that are allowed, to the same result; C MuJoCo stops when it
-# is there.
+# Steps of the solver's search along a line. MJX in JAX takes all that are allowed, to the same result; C MuJoCo and Warp
+# stop when they are there.
 LINE_SEARCH = 8
 
 Simulator = Literal["jax", "warp"]
@@ -102,10 +102,8 @@ class Batch:
         self.task, self.tasks = task, tasks
         self.episode_steps = min(episode_steps or task.horizon, task.horizon)
         self.simulator: Simulator = simulator or choose_simulator()
-        scene = copy.copy(compile_scene(task.batched_scene()))
-        scene.opt.ls_iterations = min(scene.opt.ls_iterations, LINE_SEARCH)
         try:
-            self._model, self._data = _put(scene, self.simulator, lanes)
+            self._model, self._data = _put(compile_scene(task.batched_scene()), self.simulator, lanes)
         except NotImplementedError as error:
             raise QomposeError(f"{task.name}: MJX cannot simulate its scene: {error}") from None
 
@@ -169,12 +167,14 @@ def _put(scene: mujoco.MjModel, simulator: Simulator, lanes: int) -> tuple[Any, 
     model = mjx.put_model(scene, impl="jax")
     data = mjx.make_data(model, impl="jax")
     if simulator == "jax":
-        return model, data
+        search = min(model.opt.ls_iterations, LINE_SEARCH)
+        return model.replace(opt=model.opt.replace(ls_iterations=search)), data
     if not importlib.util.find_spec("warp"):
         raise QomposeError("MuJoCo Warp is not installed: pip install 'mujoco-mjx[warp]', or choose simulator 'jax'")
     warp = importlib.import_module("warp")
     warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)  # it names every kernel that it compiles
     # Neither implementation puts a state that diverged back; Warp refuses the flag that says so.
+    scene = copy.copy(scene)
     scene.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
     rows = {"naconmax": data._impl.ncon * lanes, "njmax": data._impl.nefc}  # what the JAX implementation always holds
     return mjx.put_model(scene, impl="warp"), mjx.make_data(scene, impl="warp", **rows)
