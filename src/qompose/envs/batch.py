@@ -37,8 +37,8 @@ except ImportError:
 
 # Of products of matrices: a GPU would otherwise keep ten bits of each factor.
 PRECISION = "highest"
-# Steps of the solver's search along a line. MJX in JAX takes all that are allowed, to the same result; C MuJoCo and Warp
-# stop when they are there.
+# Steps of the solver's search along a line. MJX in JAX takes all that are allowed, to the same result; C MuJoCo and
+# Warp stop when they are there.
 LINE_SEARCH = 8
 
 Simulator = Literal["jax", "warp"]
