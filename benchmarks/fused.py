@@ -19,7 +19,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.machine import add_result, read_results, write_results
 from qompose import store
+from qompose.envs.batch import choose_simulator
 from qompose.paper.jobs import choose_cores
 from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Study, curve_of
 from qompose.paper.study import Case as Policy
@@ -86,8 +87,7 @@ def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str,
         fused.fused_skill(case, plan.agent(algorithm), plan.options, run).save(folder / SKILL, overwrite=True)
     learning = sum(stretch.learning for stretch in stretches)
     row = {
-        "algorithm": algorithm, "simulator": prepared.fused.batch.simulator, "runs": len(plan.cases),
-        "seconds": time.perf_counter() - begin,
+        "algorithm": algorithm, "runs": len(plan.cases), "seconds": time.perf_counter() - begin,
         "compiling": prepared.compiling, "learning": learning,
         "evaluating": sum(stretch.evaluating for stretch in stretches),
         "environment_steps_per_second": sum(stretch.steps for stretch in stretches) / learning,
@@ -129,6 +129,8 @@ def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
             name: compilers.submit(fused.prepare, plan.cases, plan.agent(name), plan.options) for name in algorithms
         }
         rows, measured = [], dict[str, Future[Any]]()
+        if choose_simulator() == "warp":  # what it captures of the GPU may not be disturbed by another program's making
+            wait(compiled.values())
         for name in algorithms:
             rows.append(train_all(name, compiled.pop(name).result(), plan))
             measured[name] = measurer.submit(plan.study.measure, f"{name}: episodes", plan.policies(name))
@@ -296,8 +298,8 @@ def main() -> None:
     except QomposeError as error:
         raise SystemExit(f"fused: {error}") from None
     result |= {
-        "small": small, "device": device.device_kind, "total_steps": steps, "hidden": hidden,
-        "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS,
+        "small": small, "device": device.device_kind, "simulator": choose_simulator(),
+        "total_steps": steps, "hidden": hidden, "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS,
     }  # fmt: skip
     print_report(result)
     if small:

@@ -327,15 +327,31 @@ def knee_of(row: dict[str, Any], found: dict[str, Any]) -> str:
     return "the largest tried" if row is found["rows"][-1] else "yes"
 
 
-def fused(result: dict[str, Any]) -> str:
+FUSED = ("algorithm", "runs", "s", "learning", "evaluating", "environment steps/s", "updates/s")
+
+
+def fused_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["algorithm"], row["runs"], *(f"{row[name]:.0f}" for name in ("seconds", "learning", "evaluating")),
+        f"{row['environment_steps_per_second']:.0f}", f"{row['updates_per_second']:.0f}",
+    )  # fmt: skip
+
+
+def fused_on_warp(warp: dict[str, Any]) -> str:
     rows = [
-        (
-            row["algorithm"], row["runs"], *(f"{row[name]:.0f}" for name in ("seconds", "learning", "evaluating")),
-            f"{row['environment_steps_per_second']:.0f}", f"{row['updates_per_second']:.0f}",
-        )
-        for row in result["rows"]
-    ]  # fmt: skip
-    header = ("algorithm", "runs", "s", "learning", "evaluating", "environment steps/s", "updates/s")
+        (*fused_row(row), f"{row['against_jax']['ratio']:.2f}", f"{row['against_jax']['p']:.2f}")
+        for row in warp["rows"]
+    ]
+    return f"""
+The same trainings with MuJoCo Warp as the simulator ({warp["warp"]}, commit {warp["machine"]["commit"]}):
+{warp["note"]}. The last two columns compare learning curves with those of MJX's JAX implementation above, by the same
+permutation test.
+
+{table((*FUSED, "distance, Warp over JAX", "p"), rows)}
+"""
+
+
+def fused(result: dict[str, Any]) -> str:
     lines = [
         (
             line["algorithm"], line["task"], "merged" if line["merged"] else "trained", f"{line['mean']:.3f}",
@@ -375,12 +391,12 @@ and updates per second are summed over the runs, each while the other goes on. T
 ({extraction} steps of extraction) and measuring {result["episodes"]} episodes of each policy on C MuJoCo, on the other
 cores.
 
-{table(header, rows)}
+{table(FUSED, [fused_row(row) for row in result["rows"]])}
 {bars}
 Mean final distance (m) of each seed, the stochastic policy:
 
 {table(("algorithm", "task", "policy", "mean", "seeds", "the paper", "at most the paper's"), lines)}
-{compared}"""
+{compared}{fused_on_warp(result["warp"]) if "warp" in result else ""}"""
 
 
 def where(result: dict[str, Any]) -> str:
@@ -628,7 +644,7 @@ def fig5(result: dict[str, Any]) -> str:
         (
             row["algorithm"], mode,
             *(" ".join(f"{share:.2f}" for share in row["success"][mode][trial]) for trial in result["episodes"]),
-            " ".join(map(str, row.get("of_twenty", {}).get(mode, ()))), steps_of(row["first_success"]),
+            " ".join(map(str, row["of_twenty"][mode])), steps_of(row["first_success"]),
         )
         for row in result["rows"] for mode in row["success"]
     ]  # fmt: skip
@@ -636,13 +652,11 @@ def fig5(result: dict[str, Any]) -> str:
         *("algorithm", "acting", *(f"{trial} ({count})" for trial, count in result["episodes"].items())),
         *("of the first 20", "first success"),
     )
-    lengths = "8 s: until 6 s after the push and 4 s after the other disturbance, where 8 s were allowed"
-    if "seconds" in result:  # what was measured before is cut sooner
-        lengths = ", ".join(f"{seconds:.0f} s ({trial})" for trial, seconds in result["seconds"].items())
+    lengths = ", ".join(f"{seconds:.0f} s ({trial})" for trial, seconds in result["seconds"].items())
     return f"""## Fig. 5: Sawyer stacks
 
 Share of the episodes that end with all four studs in place, for each seed (in brackets how many episodes), after
-{result.get("total_steps", 60000)} steps; 144 000 were allowed. The last column are the steps, 20 to a second of robot
+{result["total_steps"]} steps; 144 000 were allowed. The last column are the steps, 20 to a second of robot
 time, to the first evaluation with a success. An episode lasts
 {lengths}.
 
@@ -666,7 +680,7 @@ def fig5_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
         for mode, trials in row["success"].items()
         for (trial, shares), bar in zip(trials.items(), (0.95, 0.9, 0.9), strict=True)
     }
-    for mode, counts in row.get("of_twenty", {}).items():
+    for mode, counts in row["of_twenty"].items():
         whole = sum(count == 20 for count in counts)
         what = f"`{mode}`: 20 of 20 in at least two of three seeds ({whole} of {len(counts)})"
         bars[what] = 3 * whole >= 2 * len(counts)

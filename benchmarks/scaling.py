@@ -18,7 +18,6 @@ import argparse
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,7 +51,6 @@ SIZES = {
 UPDATING, SIMULATING = ("runs", "halved"), ("environments", "warp")
 RUNS_OF_TABLE_1 = 35  # side by side on a GPU while particles and units vary
 KNEE, BUSY = 0.8, 0.5
-WARMING = threading.Lock()
 Timer = Callable[[Callable[[], Any]], float]  # seconds of a call
 Measurement = Callable[[Timer], dict[str, Any]]
 Key = tuple[SQL | Simulator, int]  # what is compiled, for how many
@@ -124,10 +122,6 @@ def compile_environments(simulator: Simulator, count: int, seed: int) -> Measure
         nonlocal lanes
         lanes = program(lanes, actions, u)
         return lanes
-
-    if simulator == "warp":  # the first call compiles its kernels
-        with WARMING:
-            jax.block_until_ready(call())
 
     def take(timer: Timer) -> dict[str, Any]:
         seconds = timer(call)

@@ -1,6 +1,8 @@
 """Whether two sets of trainings differ: the test of benchmarks.fused against curves that are known to, or not to."""
 
+import itertools
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,15 +93,22 @@ def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_a
     assert merged["ratio"] == pytest.approx(2.0) and merged["p"] == 1.0  # one run each: either order is as far
 
 
-def test_everything_is_trained_measured_and_summarised_once(tmp_path, monkeypatch):
-    """With stand-ins for the program and the processes: what goes where."""
-    trained, measured = [], []
+@pytest.mark.parametrize("simulator", ["jax", "warp"])
+def test_everything_is_trained_measured_and_summarised_once(simulator, tmp_path, monkeypatch):
+    """With stand-ins for the program and the processes: what goes where. With Warp nothing is compiled beside."""
+    trained, measured, started, numbers = [], [], threading.Event(), itertools.count()
+
+    def prepare(cases, agent, options):
+        if next(numbers) > 0:  # the second is compiled while the first trains, or the first waits for it
+            assert started.wait(0.2 if simulator == "warp" else 60) == (simulator == "jax")
+        return fused.fused.Prepared(cases, None, None, 1)
 
     class Skill:
         def save(self, path, overwrite):
             path.mkdir(parents=True)
 
     def run(prepared, *, on_stretch):
+        started.set()
         trained.append(prepared.cases)
         on_stretch(fused.fused.Stretch(10, 20, 40, 1.0, 2.0, 0.5, []))
         return [SimpleNamespace(evaluations=[{"step": 10, "eval/distance": 0.5}]) for _ in prepared.cases]
@@ -108,9 +117,8 @@ def test_everything_is_trained_measured_and_summarised_once(tmp_path, monkeypatc
         measured.extend(cases)
         return {case: {"sample": {"distance": [0.1 * case.seed, 0.3]}} for case in cases}
 
-    monkeypatch.setattr(
-        fused.fused, "prepare", lambda cases, agent, options: fused.fused.Prepared(cases, None, None, 1)
-    )
+    monkeypatch.setattr(fused, "choose_simulator", lambda: simulator)
+    monkeypatch.setattr(fused.fused, "prepare", prepare)
     monkeypatch.setattr(fused.fused, "run", run)
     monkeypatch.setattr(fused.fused, "fused_skill", lambda *_: Skill())
     monkeypatch.setattr(Study, "measure", measure)

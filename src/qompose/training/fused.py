@@ -227,6 +227,8 @@ class Prepared(NamedTuple):
 def prepare(cases: Sequence[Case], agent: Agent, options: Training, *, simulator: Simulator | None = None) -> Prepared:
     """Compile what trains an agent on every case at once. Several may be prepared at a time, each in a thread.
 
+    On Warp none may be prepared while another one runs: what Warp captures of the GPU would be disturbed.
+
     Of `options` seed, save_freq and log_freq have no meaning here. `simulator` is that of `Batch`. Raises QomposeError
     if MJX is missing or tasks differ in more than their rewards.
     """

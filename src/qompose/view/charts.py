@@ -82,7 +82,7 @@ def draw_curves(
                 )  # fmt: skip
         for name, level in (levels or {}).get(title, {}).items():
             place.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
-            place.annotate(name, (1.0, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+            place.annotate(name, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         (place.set_xscale if logarithmic == "x" else place.set_yscale)("log")
         place.set_xlabel(labels[0])
     places[0].set_ylabel(labels[1])
