@@ -1,6 +1,7 @@
 """Table I with every run of an algorithm in one compiled program: what a GPU makes of the paper.
 
     python -m benchmarks.fused [--algorithms sql ddpg naf] [--seeds 5] [--total-steps 60000] [--runs-dir runs/fused]
+                               [--simulator jax|warp]
     python -m benchmarks.fused --small
     python -m benchmarks.fused --compare FOLDER
 
@@ -9,8 +10,9 @@ all algorithms are compiled at once. Each run becomes a skill in the runs folder
 other cores compose the corners and measure 100 episodes of every policy on C MuJoCo, as `qompose reproduce table1`
 does. `--small`: two tasks, one seed, 1200 steps, which is what happens on a machine without a GPU; its figures are
 marked: they say that the program works, nothing about its speed.
-Writes results/fused.json. `--compare` needs no GPU: it tests whether learning curves and final distances in that file
-differ from those in the folder of a `qompose reproduce table1`, and adds what it finds.
+Writes results/fused.json; what MuJoCo Warp makes goes into the same file, beside what MJX's JAX implementation made,
+and its learning curves are compared with those. `--compare` needs no GPU: it tests whether learning curves and final
+distances in that file differ from those in the folder of a `qompose reproduce table1`, and adds what it finds.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import numpy as np
 
 from benchmarks.machine import add_result, read_results, write_results
 from qompose import store
-from qompose.envs.batch import choose_simulator
+from qompose.envs.batch import Simulator, choose_simulator
 from qompose.paper.jobs import choose_cores
 from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Study, curve_of
 from qompose.paper.study import Case as Policy
@@ -56,6 +58,7 @@ class Plan:
     hidden: tuple[int, ...]
     options: Training
     study: Study
+    simulator: Simulator = "jax"
 
     @property
     def cases(self) -> list[fused.Case]:
@@ -126,10 +129,11 @@ def reproduce(algorithms: Sequence[str], plan: Plan) -> dict[str, Any]:
         raise QomposeError(f"{plan.study.folder} holds what was measured of earlier runs; give another --runs-dir")
     with ThreadPoolExecutor() as compilers, ThreadPoolExecutor(1) as measurer:
         compiled = {
-            name: compilers.submit(fused.prepare, plan.cases, plan.agent(name), plan.options) for name in algorithms
+            name: compilers.submit(fused.prepare, plan.cases, plan.agent(name), plan.options, simulator=plan.simulator)
+            for name in algorithms
         }
         rows, measured = [], dict[str, Future[Any]]()
-        if choose_simulator() == "warp":  # what it captures of the GPU may not be disturbed by another program's making
+        if plan.simulator == "warp":  # nothing else may use the GPU while it captures what it does there
             wait(compiled.values())
         for name in algorithms:
             rows.append(train_all(name, compiled.pop(name).result(), plan))
@@ -179,6 +183,20 @@ def compare_ends(table: Sequence[dict[str, Any]], reference: Sequence[dict[str, 
         for (algorithm, merged), runs in pairs.items()
     ]
     return [row for row in found if row["tasks"]]
+
+
+def compare_simulators(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Do these learning curves differ from those with another simulator? See `permute`."""
+    curves = {row["algorithm"]: row["curves"] for row in others}
+    found = []
+    for row in rows:
+        here, there = row["curves"], curves.get(row["algorithm"], [])
+        pairs = [
+            tuple([_score(curve["points"]) for curve in side if curve["task"] == task] for side in (here, there))
+            for task in dict.fromkeys(curve["task"] for curve in here)
+        ]
+        found.append({"algorithm": row["algorithm"], **permute(pairs)})
+    return found
 
 
 def _score(points: Sequence[Sequence[float]]) -> float:
@@ -270,6 +288,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--total-steps", type=int, default=60_000)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/fused"))
+    parser.add_argument("--simulator", choices=("jax", "warp"), help="MJX's own in JAX, or Warp where it is installed")
     parser.add_argument("--small", action="store_true", help="the machinery, not the figures; so on a CPU in any case")
     parser.add_argument("--compare", type=Path, metavar="FOLDER", help="test the file against the runs of a study")
     arguments = parser.parse_args()
@@ -294,11 +313,12 @@ def main() -> None:
         )  # fmt: skip
         workers = max(1, len(choose_cores(None)) - 3)  # the others are for what drives the GPU, and for compiling
         study = Study(folder, seeds, steps, workers)
-        result = reproduce(arguments.algorithms, Plan(tasks, seeds, hidden, options, study))
+        simulator = arguments.simulator or choose_simulator()
+        result = reproduce(arguments.algorithms, Plan(tasks, seeds, hidden, options, study, simulator))
     except QomposeError as error:
         raise SystemExit(f"fused: {error}") from None
     result |= {
-        "small": small, "device": device.device_kind, "simulator": choose_simulator(),
+        "small": small, "device": device.device_kind, "simulator": simulator,
         "total_steps": steps, "hidden": hidden, "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS,
     }  # fmt: skip
     print_report(result)
@@ -308,7 +328,11 @@ def main() -> None:
         result["bars"] = bars_of(result)
     command = f"python -m benchmarks.fused --algorithms {' '.join(arguments.algorithms)}"
     command += " --small" if small else f" --seeds {seeds} --total-steps {steps}"
-    write_results("fused", result, command=command, seed=np.arange(seeds).tolist())
+    if simulator == "warp" and not small:
+        result["against_jax"] = compare_simulators(result["rows"], read_results("fused")["result"]["rows"])
+        add_result("fused", "warp", result, command=f"{command} --simulator warp")
+    else:
+        write_results("fused", result, command=command, seed=np.arange(seeds).tolist())
 
 
 if __name__ == "__main__":

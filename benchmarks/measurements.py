@@ -293,10 +293,13 @@ def yardsticks_reach(result: dict[str, Any]) -> str:
     return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png")
 
 
+AXES = {"halved": "runs, half the particles", "warp": "environments, Warp"}  # of the scaling study, in words
+
+
 def scaling(result: dict[str, Any]) -> str:
     rows = [
         (
-            axis, row["size"], f"{1e3 * row['seconds']:.1f}",
+            AXES.get(axis, axis), row["size"], f"{1e3 * row['seconds']:.1f}",
             f"{row['updates_per_second']:.0f} updates" if "updates_per_second" in row
             else f"{row['steps_per_second']:.0f} control steps",
             f"{row['gigaflop_per_second']:.1f}" if "gigaflop_per_second" in row else "",
@@ -306,11 +309,11 @@ def scaling(result: dict[str, Any]) -> str:
         for axis, found in result["axes"].items() for row in found["rows"]
     ]  # fmt: skip
     header = ("varied", "size", "ms per call", "per second", "GFLOP/s needed", "of the matrix rate", "knee")
-    bounds = "\n".join(f"- {axis}: {found['bound']}" for axis, found in result["axes"].items())
+    bounds = "\n".join(f"- {AXES.get(axis, axis)}: {found['bound']}" for axis, found in result["axes"].items())
     return f"""## Scaling
 
-{where(result)} Soft Q-learning, batch 64, eight updates in a call; simulation of PushLeft on MJX alone, whose
-operations are not counted. The knee is the smallest size that gives four fifths of the best throughput, which says
+{where(result)} Soft Q-learning, batch 64, eight updates in a call; simulation of PushLeft alone, whose operations are
+not counted. The knee is the smallest size that gives four fifths of the best throughput, which says
 little where it is the largest that was tried; below the table what bounds the largest size.
 
 {table(header, rows)}
@@ -339,15 +342,18 @@ def fused_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def fused_on_warp(warp: dict[str, Any]) -> str:
     rows = [
-        (*fused_row(row), f"{row['against_jax']['ratio']:.2f}", f"{row['against_jax']['p']:.2f}")
-        for row in warp["rows"]
+        (*fused_row(row), f"{found['ratio']:.2f}", f"{found['p']:.2f}")
+        for row, found in zip(warp["rows"], warp["against_jax"], strict=True)
     ]
     return f"""
-The same trainings with MuJoCo Warp as the simulator ({warp["warp"]}, commit {warp["machine"]["commit"]}):
-{warp["note"]}. The last two columns compare learning curves with those of MJX's JAX implementation above, by the same
-permutation test.
+The same trainings with MuJoCo Warp as the simulator.
+{warp["note"] if "note" in warp else f"Everything after {warp['seconds']:.0f} s."}
+The last two columns compare learning curves with those of MJX's JAX implementation above, by the same permutation test,
+which would see only large differences.
 
 {table((*FUSED, "distance, Warp over JAX", "p"), rows)}
+
+`{warp["command"]}` (commit {warp["machine"]["commit"]})
 """
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.scaling [--seed 0]
 
-Soft Q-learning on the observations and actions of the pusher, batch 64, also with half the particles, which learn as
-well (benchmarks.variants); PushLeft on MJX, and on MuJoCo Warp where there is a GPU and it is installed. Updates of
-several runs are one vmapped program, as in `qompose.training.fused`; simulation is measured alone. Counted are the
-operations of the matrix products that the equations need (as in update_speed), and what XLA's own analysis says of the
-compiled program.
+Soft Q-learning on the observations and actions of the pusher, batch 64, also with half the particles, which learned as
+well on two tasks (benchmarks.variants); PushLeft on MJX, and on MuJoCo Warp where there is a GPU and it is installed.
+Updates of several runs are one vmapped program, as in `qompose.training.fused`; simulation is measured alone. Counted
+are the operations of the matrix products that the equations need (as in update_speed), and what XLA's own analysis says
+of the compiled program.
 The knee of a curve is the smallest size that gives at least four fifths of the best throughput. On a machine without a
 GPU the sizes are small, one core is used, seconds are the processor's, and the figures are marked.
 Writes results/scaling.json and docs/scaling.png.
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +165,17 @@ def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
 
 
 def measure(seed: int, small: bool, timer: Timer) -> dict[str, Any]:
-    # Compiling takes longest: as many programs at once as there are cores. They are measured one after the other.
+    keys = {key_of(axis, size, small): None for axis, sizes in axes_of(small).items() for size in sizes}
+    # Nothing else may use the GPU beside Warp. Of the others, of which simulators take longest, as many are compiled at
+    # once as there are cores. They are measured one after the other.
+    measurements = {key: build(key, seed) for key in keys if key[0] == "warp"}
+    others = sorted((key for key in keys if key[0] != "warp"), key=lambda key: isinstance(key[0], SQL))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) as pool:
-        keys = {key_of(axis, size, small): None for axis, sizes in axes_of(small).items() for size in sizes}
-        order = sorted(keys, key=lambda key: isinstance(key[0], SQL))  # simulators take longest
-        compiled: dict[Key, Future[Measurement]] = {key: pool.submit(build, key, seed) for key in order}
+        measurements |= zip(others, pool.map(lambda key: build(key, seed), others), strict=True)
     peak = max(matrix_rates().values())
     rows = {}
-    for key, measurement in compiled.items():
-        rows[key] = measurement.result()(timer)
+    for key, measurement in measurements.items():
+        rows[key] = measurement(timer)
         print(name_of(key), f"{1e3 * rows[key]['seconds']:.1f} ms per call", flush=True)
     axes: dict[str, Any] = {}
     for axis, sizes in axes_of(small).items():

@@ -1,11 +1,13 @@
-"""Put trained skills into the package, two and two: those of the seed whose composition is the median.
+"""Put trained skills into the package, two and two: those of the seed whose composition is the median; and one alone.
 
     python -m benchmarks.ship [--runs-dir runs/benchmark] [--transitions 8000]
     python -m benchmarks.ship --stack reproduce-stack
+    python -m benchmarks.ship --reach reproduce-reach
 
 The first ships pushing left and bottom, by results/pusher.json: run `python -m benchmarks.pusher` before. Of the two
 ways of learning bottom it is the informed one, whose compositions are more reliable. The second ships stacking and
-avoiding: run `qompose reproduce fig6` into that folder before. The manifest of a shipped skill keeps the command that
+avoiding: run `qompose reproduce fig6` into that folder before. The third ships reaching one target, the median of the
+seeds of `qompose reproduce fig4`. The manifest of a shipped skill keeps the command that
 trained it, its seed and its figures, and says how much of its replay was kept.
 """
 
@@ -28,7 +30,7 @@ from qompose.skill.artifact import Skill
 from qompose.store import read_json
 
 TRANSITIONS = 8000
-JUDGED = "composed 1:3"
+JUDGED, REACH = "composed 1:3", "SawyerReach"
 
 
 def median_seed(rows: list[dict[str, Any]]) -> int:
@@ -71,13 +73,24 @@ def ship_stacking(folder: Path, transitions: int) -> None:
         ship(skill, command, transitions, {"success_composed": shares[seed]})
 
 
+def ship_reaching(folder: Path, transitions: int) -> None:
+    rows = read_json(folder / "fig4.json")["result"]["rows"]
+    means = next(row["seeds"] for row in rows if (row["algorithm"], row["task"]) == ("sql", REACH))
+    mean, seed = sorted((mean, seed) for seed, mean in enumerate(means))[len(means) // 2]
+    skill = qp.load(Study(folder, len(means), 1).run_of(Case("sql", REACH, seed)))
+    ship(skill, "python -m benchmarks.ship --reach reproduce-reach", transitions, {"mean_distance": mean})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--stack", type=Path, help="ship stacking and avoiding, from this folder of fig6")
+    parser.add_argument("--reach", type=Path, help="ship reaching, from this folder of fig4")
     parser.add_argument("--transitions", type=int, default=TRANSITIONS)
     arguments = parser.parse_args()
-    if arguments.stack is not None:
+    if arguments.reach is not None:
+        ship_reaching(arguments.reach, arguments.transitions)
+    elif arguments.stack is not None:
         ship_stacking(arguments.stack, arguments.transitions)
     else:
         ship_pushing(arguments.runs_dir, arguments.transitions)

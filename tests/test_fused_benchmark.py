@@ -45,6 +45,22 @@ def test_a_permutation_test_sees_a_difference_and_none_where_there_is_none(tmp_p
     assert row["ratio"] == pytest.approx(level / 0.1, rel=0.4)
 
 
+def test_simulators_are_compared_by_their_curves_task_by_task():
+    rng = np.random.default_rng(0)
+
+    def row(*levels):
+        tasks = zip(("PushLeft", "PushRight"), levels, strict=True)
+        curves = [{"task": task, "seed": n, "points": curve(level, rng)} for task, level in tasks for n in range(6)]
+        return {"algorithm": "naf", "curves": curves}
+
+    (same,) = fused.compare_simulators([row(0.1, 0.5)], [row(0.1, 0.5)])
+    (apart,) = fused.compare_simulators([row(0.3, 1.5)], [row(0.1, 0.5)])
+    assert same["runs"] == apart["runs"] == [12, 12] and same["algorithm"] == "naf"
+    assert same["p"] > 0.05 and apart["p"] < 0.01 and apart["ratio"] == pytest.approx(3.0, rel=0.3)
+    (alone,) = fused.compare_simulators([row(0.1, 0.5)], [{**row(0.1, 0.5), "algorithm": "sql"}])
+    assert alone["tasks"] == 0
+
+
 def test_a_run_that_was_cut_off_is_not_compared(tmp_path):
     study = Study(tmp_path, 1, 20)
     write_study(study, 0.1, np.random.default_rng(0), 1)
@@ -69,6 +85,9 @@ def test_the_page_takes_what_a_run_gives():
     assert "| naf | PushLeft | trained | 0.200 | 0.100 0.300 | 0.06 ± 0.01 | **no** |" in page
     assert "- everything in 600 s: met" in page and "permutation" not in page
     assert "- 500000 environment steps/s, all algorithms together: **missed**" in page
+    warp = {"command": "c", "machine": {"commit": "abc"}, "rows": [row], "seconds": 9.0}
+    page = measurements.fused({**result, "warp": {**warp, "against_jax": [{"ratio": 0.97, "p": 0.68}]}})
+    assert "| naf | 2 | 3 | 2 | 1 | 10 | 20 | 0.97 | 0.68 |" in page and "Everything after 9 s." in page
     compared = {"algorithm": "naf", "what": "merged", "tasks": 1, "runs": [2, 3], "ratio": 1.1, "p": 0.5}
     about = {"command": "compare", "machine": {"processor": "some processor"}}
     for p, word in ((0.5, "none"), (0.01, "naf, merged")):
@@ -95,10 +114,11 @@ def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_a
 
 @pytest.mark.parametrize("simulator", ["jax", "warp"])
 def test_everything_is_trained_measured_and_summarised_once(simulator, tmp_path, monkeypatch):
-    """With stand-ins for the program and the processes: what goes where. With Warp nothing is compiled beside."""
+    """With stand-ins for the program and the processes: what goes where. With Warp nothing trains while another
+    program is compiled."""
     trained, measured, started, numbers = [], [], threading.Event(), itertools.count()
 
-    def prepare(cases, agent, options):
+    def prepare(cases, agent, options, *, simulator):
         if next(numbers) > 0:  # the second is compiled while the first trains, or the first waits for it
             assert started.wait(0.2 if simulator == "warp" else 60) == (simulator == "jax")
         return fused.fused.Prepared(cases, None, None, 1)
@@ -117,14 +137,13 @@ def test_everything_is_trained_measured_and_summarised_once(simulator, tmp_path,
         measured.extend(cases)
         return {case: {"sample": {"distance": [0.1 * case.seed, 0.3]}} for case in cases}
 
-    monkeypatch.setattr(fused, "choose_simulator", lambda: simulator)
     monkeypatch.setattr(fused.fused, "prepare", prepare)
     monkeypatch.setattr(fused.fused, "run", run)
     monkeypatch.setattr(fused.fused, "fused_skill", lambda *_: Skill())
     monkeypatch.setattr(Study, "measure", measure)
     study = Study(tmp_path / "study", 2, 2000)
     tasks = ("PushLeft", "PushBottom", "PushRight")
-    plan = fused.Plan(tasks, 2, (8,), fused.Training(total_steps=2000), study)
+    plan = fused.Plan(tasks, 2, (8,), fused.Training(total_steps=2000), study, simulator)
     result = fused.reproduce(["naf", "ddpg"], plan)
     assert [len(cases) for cases in trained] == [6, 6] and len(set(measured)) == len(measured) == 20
     assert (study.run_of(Case("ddpg", "PushRight", 1)) / "skill").is_dir()

@@ -1,5 +1,6 @@
 """Simulation in a batch: the same starts, motion, rewards and ends as on C MuJoCo."""
 
+import copy
 import functools
 import importlib
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from qompose.envs.lanes import Lanes
 from qompose.tasks import make_task
+from qompose.tasks.task import compile_scene
 from qompose.types import QomposeError
 
 LANES, STEPS = 4, 12  # of the point
@@ -129,18 +131,49 @@ def test_a_task_that_needs_more_is_refused(batch):
         batch.Batch(make_task("SawyerReach"))
 
 
-def test_without_warp_one_line_says_what_to_install(batch, monkeypatch):
-    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: None)
-    assert batch.choose_simulator() == "jax"
-    with pytest.raises(QomposeError, match="MuJoCo Warp is not installed: pip install 'mujoco-mjx\\[warp\\]'"):
-        batch.Batch(make_task("MultiGoal"), simulator="warp")
+@pytest.mark.parametrize(
+    ("installed", "lanes", "message"),
+    [
+        (False, 4, "MuJoCo Warp is not installed: pip install 'mujoco-mjx\\[warp\\]'"),
+        (True, None, "Warp needs to know how many lanes there will be: give lanes"),
+    ],
+)
+def test_what_warp_lacks_is_said_in_one_line(batch, monkeypatch, installed, lanes, message):
+    monkeypatch.setattr(batch, "WARP_INSTALLED", installed)
+    with pytest.raises(QomposeError, match=message):
+        batch.Batch(make_task("MultiGoal"), simulator="warp", lanes=lanes)
 
 
-def test_warp_is_chosen_on_a_gpu_alone(batch, monkeypatch):
-    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: name == "warp")
-    assert batch.choose_simulator() == "jax"  # on the CPU
-    monkeypatch.setattr(batch.jax, "default_backend", lambda: "gpu")
-    assert batch.choose_simulator() == "warp"
+@pytest.mark.parametrize(
+    ("installed", "backend", "known", "chosen"),
+    [
+        (True, "gpu", {"cpu": None, "cuda": None}, "warp"),
+        (False, "gpu", {"cpu": None, "cuda": None}, "jax"),
+        (True, "gpu", {"cpu": None, "rocm": None}, "jax"),
+        (True, "cpu", {"cpu": None}, "jax"),
+    ],
+)
+def test_warp_is_chosen_where_it_is_installed_on_a_cuda_gpu(batch, monkeypatch, installed, backend, known, chosen):
+    monkeypatch.setattr(batch, "WARP_INSTALLED", installed)
+    monkeypatch.setattr(batch.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(batch, "backends", lambda: known)
+    assert batch.choose_simulator() == chosen
+    assert batch.Batch(make_task("MultiGoal")).simulator == "jax"  # of how many lanes, it was not told
+
+
+@pytest.mark.slow
+def test_a_lane_for_whose_contacts_warp_has_no_room_counts_as_diverged(batch):
+    pytest.importorskip("warp")
+    task = make_task("PushLeft")
+    simulated, u = batch.Batch(task, simulator="warp", lanes=16), uniforms(task, 16)
+    lane, idle = jax.vmap(simulated.begin)(u), np.zeros((16, 3), np.float32)
+    touching = eqx.tree_at(lambda x: x.qpos, lane, lane.qpos.at[:, 3:].set(lane.readings["fork"][:, :2]))
+    assert not np.asarray(jax.jit(jax.vmap(simulated.step))(touching, idle, u)[1].diverged).any()
+    scene = copy.copy(compile_scene(task.batched_scene()))
+    assert scene.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)  # Warp's scene was a copy
+    scene.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    simulated._data = batch.mjx.make_data(scene, impl="warp", naconmax=1, njmax=38)
+    assert np.asarray(jax.jit(jax.vmap(simulated.step))(touching, idle, u)[1].diverged).all()
 
 
 def test_without_mjx_one_line_says_what_to_install(monkeypatch):
@@ -198,7 +231,7 @@ def test_eight_steps_of_the_line_search_give_what_fifty_give(batch, monkeypatch)
     steps = {}
     for search in (8, 50):
         monkeypatch.setattr(batch, "LINE_SEARCH", search)
-        simulated = batch.Batch(task)
+        simulated = batch.Batch(task, simulator="jax")
         assert simulated._model.opt.ls_iterations == search
         steps[search] = jax.jit(jax.vmap(simulated.step))
     lane, apart, touched = jax.vmap(simulated.begin)(u), [], 0

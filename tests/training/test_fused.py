@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import importlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -53,11 +56,11 @@ class FakeMJX:
     """In place of MJX, whose programs take half a minute each to compile: the loop is what is tested here."""
 
     @staticmethod
-    def put_model(model):
+    def put_model(model, impl):
         return FakeModel(opt=FakeModel())
 
     @staticmethod
-    def make_data(model):
+    def make_data(model, impl):
         return Kinematic(*(jnp.zeros(2) for _ in range(4)))
 
     @staticmethod
@@ -260,6 +263,37 @@ def test_a_run_that_diverges_again_and_again_is_named(fused):
     fused._refuse_divergence(np.array([2, learner.MOST_ROLLBACKS - 1]), cases)
     with pytest.raises(QomposeError, match=r"^training diverged: MultiGoal, seed 4: 20 rounds of updates .*rate$"):
         fused._refuse_divergence(np.array([2, learner.MOST_ROLLBACKS]), cases)
+
+
+@pytest.mark.parametrize("simulator", ["jax", "warp"])
+def test_with_warp_nothing_is_begun_while_another_program_is_compiled(fused, monkeypatch, simulator):
+    busy, most = [], []
+
+    class Stage:
+        """Stands in for `Fused`: what is done is to stay busy."""
+
+        def __init__(self, *_):
+            self.batch = SimpleNamespace(simulator=simulator)
+
+        def begin(self, *_):
+            return self.stay_busy("begin")
+
+        def trace(self, _):
+            return []
+
+        def compile(self, _):
+            self.stay_busy("compile")
+
+        def stay_busy(self, what):
+            busy.append(what)
+            time.sleep(0.05)
+            most.append(len(busy))
+            busy.remove(what)
+
+    monkeypatch.setattr(fused, "Fused", Stage)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda seed: fused.prepare([fused.Case("MultiGoal", seed)], AGENTS["naf"], SHORT), range(3)))
+    assert len(most) == 6 and (max(most) == 1) == (simulator == "warp")
 
 
 def test_a_run_becomes_an_ordinary_skill(fused, train, tmp_path):

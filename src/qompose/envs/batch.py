@@ -3,15 +3,15 @@
 The same starts, motion and rewards as on C MuJoCo, in float32. A lane that ends begins anew in the same step, and the
 true last observation stays in what the step returns. Lanes may be of several tasks that differ in what they reward.
 Needs the package mujoco-mjx (extra `gpu`). MJX has two implementations: its own in JAX, and MuJoCo Warp, which is taken
-on a CUDA GPU where warp-lang is installed. Both are compared with C MuJoCo step by step for the pusher and the point
-mass, on the CPU; tasks with a memory (all of Sawyer's) are refused.
+on a CUDA GPU where warp-lang is installed. The same tests compare both with C MuJoCo step by step, for the pusher and
+the point mass (Warp's are skipped where it is missing); tasks with a memory (all of Sawyer's) are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
+import importlib
 import io
 from collections.abc import Callable
 from typing import Any, Literal
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax import lax
+from jax.extend.backend import backends
 from jaxtyping import Array, Bool, Float, Int
 
 from qompose.envs.lanes import LIMIT
@@ -31,6 +32,7 @@ from qompose.types import QomposeError
 try:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what else is not installed
         from mujoco import mjx
+        from mujoco.mjx.warp import WARP_INSTALLED
 except ImportError:
     raise QomposeError("a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
 
@@ -42,11 +44,13 @@ PRECISION = "highest"
 LINE_SEARCH = 8
 
 Simulator = Literal["jax", "warp"]
+# Bits of Warp's `overflow` which say that contacts or constraints found no room: all but limits of iterations.
+LOST = 0x1FF
 
 
 def choose_simulator() -> Simulator:
     """Return "warp" on a CUDA GPU where warp-lang is installed, else "jax"."""
-    return "warp" if jax.default_backend() == "gpu" and importlib.util.find_spec("warp") else "jax"
+    return "warp" if WARP_INSTALLED and jax.default_backend() == "gpu" and "cuda" in backends() else "jax"
 
 
 class Lane(eqx.Module):
@@ -82,15 +86,20 @@ class Batch:
     """Tasks on MJX. Its functions are those of one lane: vmap them over as many as there are."""
 
     def __init__(
-        self, *tasks: Task, episode_steps: int | None = None, simulator: Simulator | None = None, lanes: int = 1
+        self,
+        *tasks: Task,
+        episode_steps: int | None = None,
+        simulator: Simulator | None = None,
+        lanes: int | None = None,
     ) -> None:
         """Put the model on the device; episodes are cut after `episode_steps`, or at the tasks' horizon if sooner.
 
-        Several tasks must be of one class, which sees to it that they move alike, and begin alike. `simulator` is what
-        `choose_simulator` says unless given; Warp has room for the contacts of so many `lanes`, the JAX implementation
-        for those of any number. Raises QomposeError for tasks that differ, for one that remembers, cuts its own
-        episodes or disturbs the simulator, for a scene with something in it that MJX does not know, and for Warp
-        where it is not installed.
+        Several tasks must be of one class, which sees to it that they move alike, and begin alike. Warp needs to know
+        for how many `lanes` it is to hold contacts; with more, lanes for which there is no room count as diverged. If
+        they are given, `simulator` is what `choose_simulator` says unless given; else it is the JAX implementation.
+        Raises QomposeError for tasks that differ, for one that remembers, cuts its own episodes or disturbs the
+        simulator, for a scene with something in it that MJX in JAX does not know, and for Warp where it is not
+        installed or the lanes are missing.
         """
         task = tasks[0]
         if task.memory_size or task.truncates or type(task).disturb is not Task.disturb:
@@ -101,9 +110,9 @@ class Batch:
                 raise QomposeError(f"{task.name} and {other.name} differ in more than their rewards: batch them apart")
         self.task, self.tasks = task, tasks
         self.episode_steps = min(episode_steps or task.horizon, task.horizon)
-        self.simulator: Simulator = simulator or choose_simulator()
+        self.simulator: Simulator = simulator or (choose_simulator() if lanes else "jax")
         try:
-            self._model, self._data = _put(compile_scene(task.batched_scene()), self.simulator, lanes)
+            self._model, self._data = _put(compile_scene(task.batched_scene()), self.simulator, lanes or 0)
         except NotImplementedError as error:
             raise QomposeError(f"{task.name}: MJX cannot simulate its scene: {error}") from None
 
@@ -152,6 +161,9 @@ class Batch:
             data = lax.fori_loop(0, self.task.substeps, lambda _, data: mjx.step(self._model, data), data)
             # After a step positions of bodies and sites lag half a step behind qpos; kinematics brings them up to date.
             data = mjx.kinematics(self._model, data)
+        if self.simulator == "warp":  # a lane that lost a contact is no better than one that diverged
+            lost = (data._impl.overflow & LOST) != 0
+            data = data.replace(qpos=jnp.where(lost, jnp.nan, data.qpos))
         return self._lane(data, lane.which, lane.elapsed, lane.total)
 
     def _lane(self, data: Any, which: Array, elapsed: Array, total: Array) -> Lane:
@@ -169,14 +181,17 @@ def _put(scene: mujoco.MjModel, simulator: Simulator, lanes: int) -> tuple[Any, 
     if simulator == "jax":
         search = min(model.opt.ls_iterations, LINE_SEARCH)
         return model.replace(opt=model.opt.replace(ls_iterations=search)), data
-    if not importlib.util.find_spec("warp"):
+    if not WARP_INSTALLED:
         raise QomposeError("MuJoCo Warp is not installed: pip install 'mujoco-mjx[warp]', or choose simulator 'jax'")
+    if lanes < 1:
+        raise QomposeError("Warp needs to know how many lanes there will be: give lanes")
     warp = importlib.import_module("warp")
     warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)  # it names every kernel that it compiles
-    # Neither implementation puts a state that diverged back; Warp refuses the flag that says so.
+    # Neither implementation resets a diverged state by itself; Warp refuses the flag that forbids it.
     scene = copy.copy(scene)
     scene.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    rows = {"naconmax": data._impl.ncon * lanes, "njmax": data._impl.nefc}  # what the JAX implementation always holds
+    # Twice what the JAX implementation always holds: two capsules side by side are two contacts in Warp, one there.
+    rows = {"naconmax": 2 * data._impl.ncon * lanes, "njmax": 2 * data._impl.nefc}
     return mjx.put_model(scene, impl="warp"), mjx.make_data(scene, impl="warp", **rows)
 
 

@@ -225,9 +225,10 @@ class Prepared(NamedTuple):
 
 
 def prepare(cases: Sequence[Case], agent: Agent, options: Training, *, simulator: Simulator | None = None) -> Prepared:
-    """Compile what trains an agent on every case at once. Several may be prepared at a time, each in a thread.
+    """Compile what trains an agent on every case at once.
 
-    On Warp none may be prepared while another one runs: what Warp captures of the GPU would be disturbed.
+    Several may be prepared at a time, each in a thread; with Warp they come one after the other, and none may be
+    prepared while another one runs, since nothing else may use the GPU while Warp captures what it does there.
 
     Of `options` seed, save_freq and log_freq have no meaning here. `simulator` is that of `Batch`. Raises QomposeError
     if MJX is missing or tasks differ in more than their rewards.
@@ -240,17 +241,25 @@ def prepare(cases: Sequence[Case], agent: Agent, options: Training, *, simulator
     fused = Fused(tasks, plan_updates(agent, options), options, len(cases), simulator)
     which = jnp.asarray([tasks.index(task) for task in chosen], jnp.int32)
     with TRACING:
-        runs = fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32))
+        runs = jax.block_until_ready(fused.begin(which, jnp.asarray([case.seed for case in cases], jnp.uint32)))
         programs = fused.trace(runs)
-    fused.compile(programs)
+        if fused.batch.simulator == "warp":
+            fused.compile(programs)
+    if fused.batch.simulator != "warp":
+        fused.compile(programs)
     return Prepared(cases, fused, runs, time.perf_counter() - start)
 
 
 def train_fused(
-    cases: Sequence[Case], agent: Agent, options: Training, *, on_stretch: Callable[[Stretch], None] | None = None
+    cases: Sequence[Case],
+    agent: Agent,
+    options: Training,
+    *,
+    simulator: Simulator | None = None,
+    on_stretch: Callable[[Stretch], None] | None = None,
 ) -> list[Trained]:
     """Train an agent on every case at once; raises what `prepare` and `run` do."""
-    return run(prepare(cases, agent, options), on_stretch=on_stretch)
+    return run(prepare(cases, agent, options, simulator=simulator), on_stretch=on_stretch)
 
 
 def run(prepared: Prepared, *, on_stretch: Callable[[Stretch], None] | None = None) -> list[Trained]:
