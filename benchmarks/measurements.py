@@ -214,6 +214,8 @@ Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 
 16 for V, 8 that shape its proposal and 8 + 8 of Stein; half of them are 8, 4 and 4 + 4.
 
 {compare_variants("particles", result)}
+
+![distance against environment steps](variants_particles.png)
 """
 
 
@@ -224,16 +226,23 @@ Two lines whose figure in Table I is above the paper's (left 0.06, middle 0.02):
 episodes of each seed. In the table it has {result["steps"]} steps, two updates a step and noise of 0.2.
 
 {compare_variants("naf", result)}
+
+![distance against environment steps](variants_naf.png)
 """
 
 
 def variants_reach(result: dict[str, Any]) -> str:
+    near = [f"{row['variant']} (`{row['mode']}`)" for row in result["rows"] if max(row["seeds"]) <= 0.02]
     return f"""## Reaching targets that differ, trained otherwise
 
 Final distance of Sawyer's hand to its target (m), 100 episodes of each seed, after {result["steps"]} steps. Fig. 4 has
 a temperature of 0.1, two updates a step and batches of 64.
 
 {compare_variants("reach", result)}
+
+At most 20 mm in every seed: {", ".join(near) or "none"}.
+
+![distance against environment steps](variants_reach.png)
 """
 
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.ship [--runs-dir runs/benchmark] [--transitions 8000]
     python -m benchmarks.ship --stack reproduce-stack
-    python -m benchmarks.ship --reach reproduce-reach
+    python -m benchmarks.ship --reach RUN
 
 The first ships pushing left and bottom, by results/pusher.json: run `python -m benchmarks.pusher` before. Of the two
 ways of learning bottom it is the informed one, whose compositions are more reliable. The second ships stacking and
-avoiding: run `qompose reproduce fig6` into that folder before. The third ships reaching one target, the median of the
-seeds of `qompose reproduce fig4`. The manifest of a shipped skill keeps the command that
-trained it, its seed and its figures, and says how much of its replay was kept.
+avoiding: run `qompose reproduce fig6` into that folder before. The third ships reaching one target: a run of
+`qompose reproduce fig4`, whose file says which seed is the median. The manifest of a shipped skill keeps the command
+that trained it, its seed and its figures, and says how much of its replay was kept.
 """
 
 from __future__ import annotations
@@ -73,19 +73,17 @@ def ship_stacking(folder: Path, transitions: int) -> None:
         ship(skill, command, transitions, {"success_composed": shares[seed]})
 
 
-def ship_reaching(folder: Path, transitions: int) -> None:
-    rows = read_json(folder / "fig4.json")["result"]["rows"]
-    means = next(row["seeds"] for row in rows if (row["algorithm"], row["task"]) == ("sql", REACH))
-    mean, seed = sorted((mean, seed) for seed, mean in enumerate(means))[len(means) // 2]
-    skill = qp.load(Study(folder, len(means), 1).run_of(Case("sql", REACH, seed)))
-    ship(skill, "python -m benchmarks.ship --reach reproduce-reach", transitions, {"mean_distance": mean})
+def ship_reaching(run: Path, transitions: int) -> None:
+    skill = qp.load(run)
+    distance = qp.evaluate(skill, REACH, 100, seed=0).values("distance")
+    ship(skill, "python -m benchmarks.ship --reach RUN", transitions, {"mean_distance": float(distance.mean())})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--stack", type=Path, help="ship stacking and avoiding, from this folder of fig6")
-    parser.add_argument("--reach", type=Path, help="ship reaching, from this folder of fig4")
+    parser.add_argument("--reach", type=Path, help="ship reaching, the skill of this run")
     parser.add_argument("--transitions", type=int, default=TRANSITIONS)
     arguments = parser.parse_args()
     if arguments.reach is not None:

@@ -7,7 +7,7 @@ naf: what of longer training, more updates or more noise brings NAF's missed lin
 reach: what brings the hand nearer to targets that differ from episode to episode?
 
 Same seeds and steps as the tables, whose own figures are read from their files. Finished trainings are kept. Writes
-results/variants_particles.json and so on.
+results/variants_particles.json, docs/variants_particles.png and so on.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import read_results, write_results
+from benchmarks.machine import RESULTS, read_results, write_results
 from benchmarks.yardstick_run import HALF
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
 from qompose.paper.study import Case, Study, curve_of, modes_of
 from qompose.types import QomposeError
+from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
 
 FIGURE = "distance"  # of an episode, in metres
@@ -121,9 +122,30 @@ def pushed(algorithm: str, task: str, mode: str) -> list[float]:
 
 
 def reached(algorithm: str, task: str, mode: str) -> list[float]:
-    rows = read_results("fig4")["result"]["rows"]
-    row = next(row for row in rows if (row["algorithm"], row["task"]) == (algorithm, task))
+    row = fig4_row(read_results("fig4")["result"]["rows"], algorithm, task)
     return row["best"] if mode == "best" else row["seeds"]
+
+
+def draw(path: Path, name: str, result: dict[str, Any]) -> None:
+    """The curves of every variant, a panel for each task; with those of Fig. 4, which are in its file."""
+    panels = {
+        task: {
+            row["variant"]: row["curves"] for row in result["rows"] if (row["task"], row["mode"]) == (task, "sample")
+        }
+        for task in QUESTIONS[name].tasks
+    }
+    if name == "reach":
+        rows = read_results("fig4")["result"]["rows"]
+        panels = {
+            task: {"as in the table": fig4_row(rows, QUESTIONS[name].algorithm, task)["curves"], **curves}
+            for task, curves in panels.items()
+        }
+    levels = {task: {"2 cm": fig4.BAR} for task in panels} if name == "reach" else {}
+    draw_curves(path, panels, labels=("environment steps", "final distance (m)"), logarithmic="y", levels=levels)
+
+
+def fig4_row(rows: Sequence[dict[str, Any]], algorithm: str, task: str) -> dict[str, Any]:
+    return next(row for row in rows if (row["algorithm"], row["task"]) == (algorithm, task))
 
 
 def main() -> None:
@@ -150,6 +172,7 @@ def main() -> None:
         result = summarise(folder, name, seeds)
         command = f"python -m benchmarks.variants {name} --seeds {seeds}"
         write_results(f"variants_{name}", result, command=command, seed=list(range(seeds)))
+        draw(RESULTS.parent / "docs" / f"variants_{name}.png", name, result)
         print_table(
             f"{name}: {result['figure']}", ("variant", "task", "acting", "mean", "seeds"),
             [

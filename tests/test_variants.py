@@ -38,6 +38,21 @@ def test_the_first_rows_are_those_of_the_table(name):
         assert [row["seeds"] for row in rows] == means
 
 
+def test_the_picture_has_a_panel_for_each_task_and_what_fig_4_says_beside_the_variants(tmp_path):
+    curves = [[[10, 0.3], [20, 0.1]], [[10, 0.2], [20, 0.05]]]
+    rows = [
+        {"variant": "a", "task": "SawyerReachRandom", "mode": mode, "seeds": seeds, "curves": curves}
+        for mode, seeds in (("sample", [0.01, 0.02]), ("best", [0.01, 0.03]))
+    ]
+    variants.draw(tmp_path / "a.png", "reach", {"rows": rows})
+    numbers = store.read_json(tmp_path / "a.json")
+    names = numbers["panels"]["SawyerReachRandom"]
+    assert list(names) == ["as in the table", "a"] and names["a"] == curves
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    page = measurements.variants_reach({"rows": rows, "steps": 20})
+    assert "At most 20 mm in every seed: a (`sample`)." in page
+
+
 def test_each_variant_is_summed_up_from_its_own_episodes(tmp_path):
     distances = np.random.default_rng(0).uniform(size=(3, 2, 2, 5))
     for i, variant in enumerate(variants.QUESTIONS["naf"].variants):
