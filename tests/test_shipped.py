@@ -40,6 +40,11 @@ def test_stacking_and_avoiding_are_composed_as_the_readme_does():
     assert result.values("success").mean() >= 0.8 and not result.values("collided").any()
 
 
+@pytest.mark.slow
+def test_the_hand_is_within_two_centimetres_of_its_target():
+    assert evaluate(load("sawyer-reach", replay=False), "SawyerReach", 20).values("distance").mean() <= 0.02
+
+
 def test_skills_are_found_by_their_directory_and_by_their_run(tiny_runs):
     run = tiny_runs["top"]
     assert find_skill(run) == find_skill(run / "skill") == run / "skill"
