@@ -327,10 +327,10 @@ def main() -> None:
     else:
         result["bars"] = bars_of(result)
     command = f"python -m benchmarks.fused --algorithms {' '.join(arguments.algorithms)}"
-    command += " --small" if small else f" --seeds {seeds} --total-steps {steps}"
+    command += " --small" if small else f" --seeds {seeds} --total-steps {steps} --simulator {simulator}"
     if simulator == "warp" and not small:
         result["against_jax"] = compare_simulators(result["rows"], read_results("fused")["result"]["rows"])
-        add_result("fused", "warp", result, command=f"{command} --simulator warp")
+        add_result("fused", "warp", result, command=command)
     else:
         write_results("fused", result, command=command, seed=np.arange(seeds).tolist())
 
