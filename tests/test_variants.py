@@ -11,8 +11,9 @@ from qompose import store
 def test_a_variant_has_the_flags_of_the_table_and_its_own_and_its_steps_are_those_of_the_study(tmp_path):
     longer = variants.study_of(tmp_path, "naf", "100 000 steps", 3)
     assert longer.total_steps == 100_000 and longer.settings == ()
-    reaching = variants.study_of(tmp_path, "reach", "batches of 128", 3)
-    assert reaching.total_steps == 18_000 and reaching.settings == (*variants.fig4.SETTINGS, "--batch-size", "128")
+    reaching = variants.study_of(tmp_path, "reach", "two, batches of 128", 3)
+    updates, batch = ("--updates-per-step", "2"), ("--batch-size", "128")
+    assert reaching.total_steps == 18_000 and reaching.settings == (*variants.fig4.DISCOUNT, *updates, *batch)
     few = variants.study_of(tmp_path, "particles", "half of them", 3)
     assert few.total_steps == 60_000 and few.settings[:2] == ("--value-particles", "8") and len(few.settings) == 8
     folders = {

@@ -54,7 +54,7 @@ def test_the_hand_and_the_pusher_are_not_mixed(words, tmp_path):
 
 def test_all_discount_what_is_soon_over_as_fig_4_does():
     discounts = {task: str(yardstick_run.discount_of(f"{task}-v0")) for task in yardsticks.BARS}
-    assert discounts == {"PushLeft": "0.99", "PushBottom": "0.99", "SawyerReach": fig4.SETTINGS[1]}
+    assert discounts == {"PushLeft": "0.99", "PushBottom": "0.99", "SawyerReach": fig4.DISCOUNT[1]}
     assert yardstick_run.discount_of("HalfCheetah-v5") == yardstick_run.DISCOUNT
 
 

@@ -203,8 +203,18 @@ def figures_of(result: Evaluation, *names: str) -> dict[str, list[float]]:
 
 def curve_of(run: Path, *names: str) -> list[list[Any]]:
     """[environment step, figures of these names ...] at each evaluation in the course of a training."""
-    lines = [line for line in read_metrics(run) if line.get("eval/distance") is not None]
-    return [[line["step"], *(line[f"eval/{name}"] for name in names)] for line in lines]
+    return _logged(run, "eval", names)
+
+
+def training_curve_of(run: Path, *names: str) -> list[list[Any]]:
+    """[environment step, means of these figures over the last ten episodes ...] of the training itself."""
+    return _logged(run, "rollout", names)
+
+
+def _logged(run: Path, where: str, names: Sequence[str]) -> list[list[Any]]:
+    labels = [f"{where}/{name}" for name in names]
+    lines = [line for line in read_metrics(run) if all(line.get(label) is not None for label in labels)]
+    return [[line["step"], *(line[label] for label in labels)] for line in lines]
 
 
 def first_step(curve: Iterable[Sequence[Any]], reached: Callable[[Any], bool]) -> int | None:

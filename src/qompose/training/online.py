@@ -27,7 +27,7 @@ from qompose.training.learner import EVALUATE, EXPLORE, Learner, Training, strea
 from qompose.training.start import Start
 from qompose.types import QomposeError, Transition
 
-REMEMBERED_EPISODES = 20
+REMEMBERED_EPISODES = 10  # as in the paper's Fig. 4
 # Figures of an episode that people know by another name.
 EVALUATED = {"return": "mean_reward", "length": "mean_ep_length", "success": "success_rate"}
 

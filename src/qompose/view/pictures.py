@@ -89,7 +89,7 @@ def draw_final_positions(
 def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
     """Draw return, distance and success against steps, whichever of them the runs have; return the numbers.
 
-    Lines are the last 20 training episodes, dots are evaluations. Raises QomposeError for a run without metrics.
+    Lines are the last 10 training episodes, dots are evaluations. Raises QomposeError for a run without metrics.
     """
     target = check_target(path)
     if not runs:
@@ -102,7 +102,7 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
     if not panels:
         raise QomposeError("no episode had ended when these runs logged their figures; train for longer")
     figure = make_figure(4.2 * len(panels), 3.9)
-    figure.suptitle("training (lines: last 20 episodes, dots: evaluations)", fontsize=10, color=INK)
+    figure.suptitle("training (lines: last 10 episodes, dots: evaluations)", fontsize=10, color=INK)
     for axes, (label, *names) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for index, (run, lines) in enumerate(curves):
             _draw_curves(axes, lines, names, COLOURS[index % len(COLOURS)], run)
