@@ -1,9 +1,11 @@
+import mujoco
 import numpy as np
 import pytest
 
 from qompose.envs.lanes import LIMIT, Lanes
 from qompose.tasks import make_task
 from qompose.tasks.sawyer import ELAPSED
+from qompose.tasks.task import PEAKS
 
 
 @pytest.fixture
@@ -60,3 +62,24 @@ def test_memory_begins_anew_with_each_episode_and_counts_its_steps():
     lanes.begin(np.array([True, False]))
     assert lanes._memory[0, ELAPSED] == 1 and np.array_equal(lanes._memory[1], other)
     assert not lanes.readings["force"][0].any() and lanes.readings["force"][1].any()
+
+
+def test_peaks_are_the_highest_readings_of_every_simulator_step():
+    lanes = Lanes(make_task("SawyerStackAvoid"), 2)
+    lanes.begin(np.ones(2, bool), seed=3)
+    assert not lanes._fields[PEAKS].any()
+    data, task, seen = mujoco.MjData(lanes.model), lanes.task, 0
+    for _ in range(20):
+        mujoco.mj_setState(lanes.model, data, lanes.get_state()["physics"][1], mujoco.mjtState.mjSTATE_INTEGRATION)
+        lanes.advance(np.tile(np.eye(7)[0], (2, 1)))  # the hand swings into the tower
+        data.ctrl[:] = np.eye(7)[0]
+        readings = []
+        for _ in range(task.substeps):
+            mujoco.mj_step(lanes.model, data)
+            readings.append(data.sensordata.copy())
+        assert np.array_equal(lanes._fields[PEAKS][1], np.max(readings, axis=0))
+        assert np.array_equal(lanes._fields["sensordata"][1], readings[-1])
+        seen += bool(lanes._fields[PEAKS][1].any())
+    assert seen
+    lanes.begin(np.array([False, True]))
+    assert not lanes._fields[PEAKS][1].any() and lanes._fields[PEAKS][0].any()

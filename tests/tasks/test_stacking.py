@@ -133,6 +133,16 @@ def test_a_touch_of_the_tower_is_remembered_and_rules_success_out():
     assert not lanes.judge()["collided"][0]
 
 
+def test_a_bump_between_two_observations_counts():
+    lanes = Lanes(make_task("SawyerStackAvoid"), 1)
+    lanes.begin(np.ones(1, bool), seed=3)
+    for _ in range(14):  # the hand swings into the tower with all its might, and is off it again at once
+        assert not lanes.judge()["collided"][0]
+        lanes.advance(np.eye(7)[:1])
+    assert lanes.datas[0].sensor("tower").data[0] == 0.0
+    assert lanes.readings["touches_tower"][0] and lanes.judge()["collided"][0]
+
+
 def test_transitions_of_stacking_are_relabelled_for_avoiding():
     stack, avoid = make_task("SawyerStack"), make_task("SawyerAvoid")
     env, rng, rows, expected = TaskEnv(stack), np.random.default_rng(0), [], []

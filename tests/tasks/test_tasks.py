@@ -12,7 +12,7 @@ import pytest
 import qompose
 from qompose.envs.gym import TaskEnv
 from qompose.tasks import TASKS, make_task
-from qompose.tasks.task import relabel
+from qompose.tasks.task import PEAKS, relabel
 from qompose.types import QomposeError, Transition
 
 OPTIONS = {"PushTo": {"goal_x": 0.5, "goal_y": -0.25}}
@@ -34,7 +34,7 @@ def random_readings(task, seed, batch=(4, 5)):
         data.ctrl[:], data.sensordata[:] = rng.uniform(-1, 1, model.nu), rng.integers(0, 2, model.nsensordata)
         mujoco.mj_kinematics(model, data)
         for name, found in rows.items():
-            found.append(getattr(data, name).copy())
+            found.append(getattr(data, "sensordata" if name == PEAKS else name).copy())
     fields = {name: np.array(found, np.float32).reshape(*batch, *found[0].shape) for name, found in rows.items()}
     readings = task.read(SimpleNamespace(**fields))
     if task.memory_size:

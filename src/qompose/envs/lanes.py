@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from qompose.tasks import Task
+from qompose.tasks.task import PEAKS, Task
 from qompose.types import QomposeError
 
 LIMIT = float(mujoco.mjMAXVAL)  # beyond this MuJoCo calls a coordinate diverged, and so do we
@@ -36,16 +36,20 @@ class Lanes:
         self.seed: int | None = None
         self.episode = np.zeros(count, np.int64)
         self._lane = np.arange(first_lane, first_lane + count)
-        self._fields = {name: np.zeros((count, *getattr(self.datas[0], name).shape)) for name in task.data_fields}
+        collected = [name for name in task.data_fields if name != PEAKS]
+        self._fields = {name: np.zeros((count, *getattr(self.datas[0], name).shape)) for name in collected}
         # Views into the simulators' memory, taken once: fetching an attribute costs as much as a small copy.
         self._views = [
             [(rows[lane], getattr(data, name)) for name, rows in self._fields.items()]
             for lane, data in enumerate(self.datas)
         ]
+        if PEAKS in task.data_fields:
+            self._fields[PEAKS] = np.zeros((count, self.model.nsensordata))
+        self._sensors = [data.sensordata for data in self.datas]
         self._controls = [data.ctrl for data in self.datas]
         self._faults = [data.warning.number[FAULTS] for data in self.datas]
         # Sensors are measured by a step only, so that a restored state must bring them along.
-        self._measured = [name for name in self._fields if name == "sensordata"]
+        self._measured = [name for name in self._fields if name in ("sensordata", PEAKS)]
         self._memory, self._memory_before = (np.zeros((count, task.memory_size)) for _ in range(2))
         self.readings: dict[str, np.ndarray] = {}
         self.truncated = np.zeros(count, bool)  # by the task, in the last step
@@ -69,6 +73,8 @@ class Lanes:
             data.qpos[:], data.qvel[:] = self.task.reset(u)
             if self.task.memory_size:
                 self._memory[lane] = self.task.begin_memory(u)
+            if PEAKS in self._fields:
+                self._fields[PEAKS][lane] = 0.0
             self._refresh(lane)
         if self.task.memory_size:  # the other lanes have remembered this state already
             self._memory[~mask] = self._memory_before[~mask]
@@ -88,7 +94,10 @@ class Lanes:
             self._controls[lane][:] = actions[lane]
             if self.task.memory_size:
                 self.task.disturb(data, self._memory[lane])
-            mujoco.mj_step(model, data, nstep=substeps)
+            if PEAKS in self._fields:
+                self._step_watching(lane)
+            else:
+                mujoco.mj_step(model, data, nstep=substeps)
             self._refresh(lane)
         diverged = self._diverged()
         if diverged.any():
@@ -151,6 +160,13 @@ class Lanes:
             lane = int(np.argmin(finite))
             raise QomposeError(f"{self.task.name}: the action of lane {lane} is not finite: {actions[lane].tolist()}")
         return np.clip(actions, -1.0, 1.0)
+
+    def _step_watching(self, lane: int) -> None:
+        data, sensors, peaks = self.datas[lane], self._sensors[lane], self._fields[PEAKS][lane]
+        peaks[:] = -np.inf
+        for _ in range(self.task.substeps):
+            mujoco.mj_step(self.model, data)
+            np.maximum(peaks, sensors, out=peaks)
 
     def _refresh(self, lane: int) -> None:
         # After mj_step positions of bodies and sites lag half a step behind qpos; kinematics brings them up to date.

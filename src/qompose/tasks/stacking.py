@@ -24,7 +24,7 @@ from qompose.tasks.sawyer import (
 )
 from qompose.tasks.scenes.sawyer import BRICK_BODY, BRICK_SITE, BRICK_WIDTH, GOAL, TOWER_HALF, TOWER_OFFSET, stack_scene
 from qompose.tasks.starts import BANK_SIZE, forced_bank, start_bank
-from qompose.tasks.task import Array, Readings
+from qompose.tasks.task import PEAKS, Array, Readings
 from qompose.types import QomposeError
 
 ROTATION_SCALE = 4.0  # a power of two, as the scales of all that is observed
@@ -98,7 +98,8 @@ class BrickTask(SawyerTask):
         """Return the readings of the arm, the brick's offset (m) and turn (rad) from its goal, and the contacts."""
         xp = data.qpos.__array_namespace__()
         touched = data.sensordata > 0.0
-        tower = touched[..., 4] if self.tower else xp.zeros(data.qpos.shape[:-1], dtype=bool)
+        # An arm that bumps into the tower is off it again within a few milliseconds.
+        tower = data.sensor_peaks[..., 4] > 0.0 if self.tower else xp.zeros(data.qpos.shape[:-1], dtype=bool)
         readings = {
             **read_arm(data, BRICK_SITE),
             "brick": data.site_xpos[..., BRICK_SITE, :] - xp.asarray(GOAL, dtype=data.site_xpos.dtype),
@@ -207,6 +208,7 @@ class SawyerAvoid(BrickTask):
     forced: float = 0.0  # rad
 
     tower = True
+    data_fields = (*BrickTask.data_fields, PEAKS)
     starts = "both"
 
     def __post_init__(self) -> None:
@@ -239,6 +241,7 @@ class SawyerStackAvoid(BrickTask):
     forced: float = 0.0  # rad
 
     tower = True
+    data_fields = (*BrickTask.data_fields, PEAKS)
     starts = "behind"
 
     def __post_init__(self) -> None:

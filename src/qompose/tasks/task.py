@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Array = Any  # a NumPy or a JAX array: everything after `read` is written once for both
 Readings = Mapping[str, Array]
+PEAKS = "sensor_peaks"
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,6 +46,7 @@ class Task(ABC):
     truncates: ClassVar[bool] = False  # episodes may be cut short, see `truncated`
     memory_size: ClassVar[int] = 0  # numbers that a lane carries through an episode, see `remember`
     # Attributes of the simulator's data that `read` looks at; an environment collects exactly these over its lanes.
+    # `PEAKS` among them: of every sensor the highest reading in the course of the control step.
     data_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "site_xpos")
 
     @property
