@@ -1,9 +1,10 @@
 """Trainings with one thing changed, beside those of the paper's tables: what suffices, and what mends a missed figure.
 
-    python -m benchmarks.variants particles|naf|reach ... [--seeds 3] [--runs-dir runs/variants]
+    python -m benchmarks.variants particles|naf|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
 
 particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
+lines: is a corner reached by the sum of two skills of which one has learned from the other's experience, too?
 reach: what brings the hand near to targets that differ from episode to episode, with fewer updates than Fig. 4 has?
 
 Same seeds and steps as the tables, whose own figures are read from their files. Finished trainings are kept. Writes
@@ -40,13 +41,17 @@ class Question:
     algorithm: str
     tasks: tuple[str, ...]
     variants: Mapping[str, tuple[str, ...]]
-    """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them."""
+    """Name -> flags of `qompose train`; of its steps `--total-steps` alone may be among them. `--experience` names one
+    of the tasks: the others learn from what its training of the same seed has seen."""
     settings: tuple[str, ...] = ()
     """Flags that the table has, too."""
     steps: int = 60_000
     """Of the table."""
+    merged: tuple[str, ...] = ()
+    """Corners that are composed of these trainings."""
 
 
+EXPERIENCE = "--experience"
 TWO = ("--updates-per-step", "2")  # the default; the table has four
 QUESTIONS = {
     "particles": Question(
@@ -57,6 +62,9 @@ QUESTIONS = {
         "naf", ("PushLeft", "PushMiddle"),
         {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),
          "noise 0.4": ("--noise", "0.4")},
+    ),
+    "lines": Question(
+        "sql", ("PushLeft", "PushBottom"), {"shared experience": (EXPERIENCE, "PushLeft")}, merged=("PushBottomLeft",)
     ),
     "reach": Question(
         "sql", ("SawyerReachRandom",),
@@ -70,11 +78,16 @@ QUESTIONS = {
 }  # fmt: skip
 
 
+def flags_of(name: str, variant: str) -> dict[str, str]:
+    words = QUESTIONS[name].variants[variant]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def study_of(folder: Path, name: str, variant: str, seeds: int) -> Study:
     """Where the trainings of a variant are."""
     question = QUESTIONS[name]
-    words = question.variants[variant]
-    flags = dict(zip(words[::2], words[1::2], strict=True))
+    flags = flags_of(name, variant)
+    flags.pop(EXPERIENCE, None)
     steps = int(flags.pop("--total-steps", question.steps))
     settings = (*question.settings, *(word for flag in flags.items() for word in flag))
     place = folder / name / variant.replace(" ", "-")
@@ -82,7 +95,23 @@ def study_of(folder: Path, name: str, variant: str, seeds: int) -> Study:
 
 
 def cases_of(name: str, task: str, seeds: int) -> list[Case]:
-    return [Case(QUESTIONS[name].algorithm, task, seed) for seed in range(seeds)]
+    question = QUESTIONS[name]
+    return [Case(question.algorithm, task, seed, task in question.merged) for seed in range(seeds)]
+
+
+def training_job(study: Study, case: Case, experience: str | None) -> Job:
+    """Train a case, with the experience of the training on another task beside its own unless that is its task."""
+    job = study.training_job(case)
+    if experience in (None, case.task):
+        return job
+    other = dataclasses.replace(case, task=experience)
+    words = (*job.arguments, EXPERIENCE, str(study.run_of(other)))
+    return dataclasses.replace(job, arguments=words, needs=(study.training_job(other).file,))
+
+
+def policies_of(name: str) -> tuple[str, ...]:
+    """The tasks that a question's policies are for."""
+    return (*QUESTIONS[name].tasks, *QUESTIONS[name].merged)
 
 
 def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
@@ -91,13 +120,13 @@ def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for variant in question.variants:
         study = study_of(folder, name, variant, seeds)
-        for task in question.tasks:
+        for task in policies_of(name):
             cases = cases_of(name, task, seeds)
             records = [store.read_json(study.episodes_of(case)) for case in cases]
             curves = [curve_of(study.run_of(case), FIGURE) for case in cases]
             rows += [
                 {"variant": variant, "task": task, "mode": mode, "seeds": means_of(records, mode),
-                 "training_seconds": [record["seconds"] for record in records], "curves": curves}
+                 "training_seconds": [record.get("seconds") for record in records], "curves": curves}
                 for mode in modes_of(cases[0])
             ]  # fmt: skip
     return {"figure": FIGURE, "steps": question.steps, "variants": question.variants, "rows": rows}
@@ -110,24 +139,21 @@ def means_of(records: Sequence[dict[str, Any]], mode: str) -> list[float]:
 def table_rows(name: str, seeds: int) -> list[dict[str, Any]]:
     """The same figures without a change, of Table I or Fig. 4, as far as their seeds go."""
     question = QUESTIONS[name]
-    read = reached if name == "reach" else pushed
     return [
-        {"variant": "as in the table", "task": task, "mode": mode,
-         "seeds": read(question.algorithm, task, mode)[:seeds]}
-        for task in question.tasks for mode in modes_of(Case(question.algorithm, task, 0))
+        {"variant": "as in the table", "task": task, "mode": mode, "seeds": table_seeds(name, task, mode)[:seeds]}
+        for task in policies_of(name) for mode in modes_of(Case(question.algorithm, task, 0))
     ]  # fmt: skip
 
 
-def pushed(algorithm: str, task: str, mode: str) -> list[float]:
-    wanted = (algorithm, task, mode, False)
-    names = ("algorithm", "task", "mode", "merged")
+def table_seeds(name: str, task: str, mode: str) -> list[float]:
+    """What the table says of a policy, seed by seed."""
+    question = QUESTIONS[name]
+    if name == "reach":
+        row = fig4_row(read_results("fig4")["result"]["rows"], question.algorithm, task)
+        return row["best"] if mode == "best" else row["seeds"]
+    wanted = {"algorithm": question.algorithm, "task": task, "mode": mode, "merged": task in question.merged}
     rows = read_results("table1")["result"]["rows"]
-    return next(row["seeds"] for row in rows if tuple(row[name] for name in names) == wanted)
-
-
-def reached(algorithm: str, task: str, mode: str) -> list[float]:
-    row = fig4_row(read_results("fig4")["result"]["rows"], algorithm, task)
-    return row["best"] if mode == "best" else row["seeds"]
+    return next(row["seeds"] for row in rows if row.items() >= wanted.items())
 
 
 def draw(path: Path, name: str, result: dict[str, Any]) -> None:
@@ -165,9 +191,10 @@ def main() -> None:
             for variant in QUESTIONS[name].variants:
                 study = study_of(folder, name, variant, seeds)
                 study.open()
-                cases = [case for task in QUESTIONS[name].tasks for case in cases_of(name, task, seeds)]
-                jobs += [named(job, variant) for case in cases
-                         for job in (study.training_job(case), study.measuring_job(case))]  # fmt: skip
+                cases = [case for task in policies_of(name) for case in cases_of(name, task, seeds)]
+                shared = flags_of(name, variant).get(EXPERIENCE)
+                made = [training_job(study, case, shared) for case in cases if not case.merged]
+                jobs += [named(job, variant) for job in (*made, *map(study.measuring_job, cases))]
         # All together, so that no core waits; the longest first.
         run_jobs(sorted(jobs, key=lambda job: -job.total_steps), folder / "logs", label="variants")
     except QomposeError as error:

@@ -28,15 +28,24 @@ def test_the_first_rows_are_those_of_the_table(name):
     question = variants.QUESTIONS[name]
     rows = variants.table_rows(name, 2)
     modes = 2 if question.algorithm == "sql" else 1
-    assert len(rows) == modes * len(question.tasks) and {len(row["seeds"]) for row in rows} == {2}
+    policies = variants.policies_of(name)
+    assert len(rows) == modes * len(policies) and {len(row["seeds"]) for row in rows} == {2}
     if name == "reach":
         table = [row for row in read_results("fig4")["result"]["rows"] if row["task"] == "SawyerReachRandom"]
         (sql,) = (row for row in table if row["algorithm"] == "sql")
         assert [row["seeds"] for row in rows] == [sql["seeds"][:2], sql["best"][:2]]
     else:
-        table = [row for row in read_results("table1")["result"]["rows"] if row["task"] in question.tasks]
+        wanted = [(task, task in question.merged) for task in policies]
+        table = [row for row in read_results("table1")["result"]["rows"] if (row["task"], row["merged"]) in wanted]
         means = [row["seeds"][:2] for row in table if row["algorithm"] == question.algorithm]
         assert [row["seeds"] for row in rows] == means
+
+
+def test_corners_are_composed_of_the_lines_and_of_nothing_else():
+    cases = {task: variants.cases_of("lines", task, 2) for task in variants.policies_of("lines")}
+    assert [[case.merged for case in each] for each in cases.values()] == [[False] * 2, [False] * 2, [True] * 2]
+    left, bottom = (cases[task] for task in variants.QUESTIONS["lines"].tasks)
+    assert [case.parts for case in cases["PushBottomLeft"]] == list(zip(left, bottom, strict=True))
 
 
 def test_the_picture_has_a_panel_for_each_task_and_what_fig_4_says_beside_the_variants(tmp_path):
@@ -68,3 +77,13 @@ def test_each_variant_is_summed_up_from_its_own_episodes(tmp_path):
     page = measurements.variants_naf(result)
     assert page.count("| as in the table | ") == 2
     assert f"| noise 0.4 | PushMiddle | sample | {distances[2, 1].mean():.3f} |" in page
+
+
+def test_bottom_learns_from_what_left_of_the_same_seed_has_seen_and_waits_for_it(tmp_path):
+    study = variants.study_of(tmp_path, "lines", "shared experience", 2)
+    left, bottom = (variants.cases_of("lines", task, 2)[1] for task in variants.QUESTIONS["lines"].tasks)
+    assert study.settings == () and study.total_steps == 60_000
+    first, second = (variants.training_job(study, case, "PushLeft") for case in (left, bottom))
+    assert first == study.training_job(left) and "--experience" not in first.arguments
+    assert second.arguments[-2:] == ("--experience", str(study.run_of(left))) and second.needs == (first.file,)
+    assert variants.training_job(study, bottom, None) == study.training_job(bottom)
