@@ -29,14 +29,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.machine import add_result, read_results, write_results
+from benchmarks.machine import add_result, describe, read_results, write_results
 from qompose import store
 from qompose.envs.batch import Simulator, choose_simulator
 from qompose.paper.jobs import choose_cores
 from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Study, curve_of
 from qompose.paper.study import Case as Policy
 from qompose.paper.table1 import paper_figure
-from qompose.run import describe_system
 from qompose.tasks.pusher import GOALS
 from qompose.training import fused
 from qompose.training.learner import Training
@@ -86,7 +85,7 @@ def train_all(algorithm: str, prepared: fused.Prepared, plan: Plan) -> dict[str,
     for case, run in zip(plan.cases, trained, strict=True):
         folder = plan.study.run_of(Policy(algorithm, case.task, case.seed))
         folder.mkdir(parents=True, exist_ok=True)
-        store.write_json(folder / "system.json", describe_system())
+        store.write_json(folder / "system.json", describe())
         fused.fused_skill(case, plan.agent(algorithm), plan.options, run).save(folder / SKILL, overwrite=True)
     learning = sum(stretch.learning for stretch in stretches)
     row = {

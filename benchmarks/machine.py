@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ import jax.numpy as jnp
 from qompose.run import describe_system
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+SIMULATORS = ("mujoco-mjx", "warp-lang")  # of batches, where they are installed
+
+
+def describe() -> dict[str, Any]:
+    """What this process runs on; see `describe_system`. With the versions of what only benchmarks use."""
+    system = describe_system()
+    for package in SIMULATORS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            system["versions"][package] = metadata.version(package)
+    return system
 
 
 def write_results(name: str, result: dict[str, Any], *, command: str, seed: int | list[int] | None = None) -> Path:
@@ -23,7 +35,7 @@ def write_results(name: str, result: dict[str, Any], *, command: str, seed: int 
     if result.get("small") and path.exists() and not read_results(name)["result"]["small"]:
         print(f"{path.name} holds figures of a GPU, and stays as it is")
         return path
-    record = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
+    record = {"command": command, "seed": seed, "machine": describe(), "result": result}
     return _write(path, record)
 
 
@@ -35,7 +47,7 @@ def read_results(name: str) -> dict[str, Any]:
 def add_result(name: str, part: str, result: dict[str, Any], *, command: str) -> Path:
     """Add to the result of a file what another command made of it."""
     record = read_results(name)
-    record["result"][part] = {"command": command, "machine": describe_system(), **result}
+    record["result"][part] = {"command": command, "machine": describe(), **result}
     return _write(RESULTS / f"{name}.json", record)
 
 
@@ -49,7 +61,7 @@ def write_section(section: str, result: dict[str, Any], *, command: str, seed: i
     """Write one section of results/reliability.json and leave the others as they are."""
     path = RESULTS / "reliability.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record[section] = {"command": command, "seed": seed, "machine": describe_system(), "result": result}
+    record[section] = {"command": command, "seed": seed, "machine": describe(), "result": result}
     return _write(path, dict(sorted(record.items(), key=lambda item: int(item[0][1:]))))
 
 

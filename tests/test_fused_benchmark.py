@@ -165,3 +165,10 @@ def test_a_small_run_leaves_the_figures_of_a_gpu_alone(tmp_path, monkeypatch, ca
     machine.add_result("fused", "comparison", {"rows": []}, command="d")
     found = machine.read_results("fused")["result"]
     assert found["figure"] == 2 and found["comparison"]["command"] == "d"
+
+
+def test_a_file_of_results_names_the_simulator_of_batches():
+    from importlib import metadata
+
+    assert machine.describe()["versions"]["mujoco-mjx"] == metadata.version("mujoco-mjx")
+    assert "mujoco" in machine.describe()["versions"]
