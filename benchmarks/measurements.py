@@ -246,6 +246,19 @@ At most 20 mm in every seed: {", ".join(near) or "none"}.
 """
 
 
+def variants_lines(result: dict[str, Any]) -> str:
+    return f"""## The corner from skills that share experience
+
+Left learns as in Table I, {result["steps"]} steps; bottom too, but from what left of the same seed has seen as well,
+with its own rewards. Bottom-left is composed of the two as there. Final distance of the puck (m), 100 episodes of each
+seed.
+
+{compare_variants("lines", result)}
+
+![distance against environment steps](variants_lines.png)
+"""
+
+
 def act_speed(result: dict[str, Any]) -> str:
     rows = [
         (
@@ -714,13 +727,15 @@ def fig6(result: dict[str, Any]) -> str:
         )
         for row in result["rows"]
     ]  # fmt: skip
-    header = ("policy", "acting", "brick in place", "tower touched", "in place and never touched")
+    header = ("policy", "acting", "brick in place", "tower touched", "held in place, never touched")
     return f"""## Fig. 6: stacking behind a tower
 
 Shares of {result["episodes"]} episodes in `SawyerStackAvoid`, for each seed. Composed from the
 replays of the two skills alone: `composed` acts on the mean of the two Q-functions with candidates from both samplers,
 `extracted` with those of a new sampler for the mean; `1:3` has avoiding three times as heavy; `corrected` is the mean
-less the divergence correction, extracted. In the paper, of 10 trials each: avoiding alone never stacks; stacking alone
+less the divergence correction, extracted. In place: at the last instant. Held: at the last four, which a stud that
+loses contact for a moment spoils. Touched: in any step of the simulator. The seeds of these episodes are others than
+those with which the weights were chosen. In the paper, of 10 trials each: avoiding alone never stacks; stacking alone
 touches the obstacle every time, and stacks all the same in 30 %; composed 10 of 10 do both.
 
 {table(header, rows)}
@@ -734,15 +749,17 @@ In every seed:
 
 
 def fig6_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
-    composed = [row for row in rows if row["policy"] not in ("stack", "avoid")]
-    best = max(composed, key=lambda row: mean_of(row["success"]))
     return {
         "avoid stacks in no episode": all(max(row["seated"]) == 0.0 for row in rows if row["policy"] == "avoid"),
         "stack touches the tower in at least 0.9": all(
             min(row["collided"]) >= 0.9 for row in rows if row["policy"] == "stack"
         ),
-        f"composed, in place and never touched in at least 0.9 (of the rows above {best['policy']}, `{best['mode']}`, "
-        f"mean {mean_of(best['success']):.2f})": min(best["success"]) >= 0.9,
+        **{
+            f"composed 1:3 (`{row['mode']}`), held in place and never touched in at least 0.9": min(row["success"])
+            >= 0.9
+            for row in rows
+            if row["policy"] == "composed 1:3"
+        },
     }
 
 
@@ -1009,6 +1026,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig2,
         fig3,
         pusher,
+        variants_lines,
         fig4,
         variants_reach,
         fig5,
@@ -1041,7 +1059,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 OTHERWISE = {
     "peers": "python -m benchmarks.yardsticks --speed",
     "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
-    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "reach")},
+    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "lines", "reach")},
 }  # of those whose command is not called like their file
 
 

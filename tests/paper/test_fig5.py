@@ -50,7 +50,8 @@ def towers(study):
         for task in fig6.PARTS:
             finish(study, Case("sql", task, seed))
         for policy in fig6.POLICIES:
-            both = {"success": [0, policy == "composed"], "seated": [1, 1], "collided": [1, 0], "distance": [0.0, 0.1]}
+            both = {"success": [0, policy == "composed"], "seated": [1, 1], "collided": [1, 0], "distance": [0.0, 0.1],
+                    "length": [160, 160]}  # fmt: skip
             record = {"policy": policy, "seed": seed, "system": {}, "trained_by": []}
             write_json(fig6._file(study, policy, seed), record | dict.fromkeys(fig6.POLICIES[policy], both))
     (study.folder / "fig6_tower.mp4").write_bytes(b"a film that is there")
