@@ -75,7 +75,7 @@ def ship_stacking(folder: Path, transitions: int) -> None:
 
 def ship_reaching(run: Path, transitions: int) -> None:
     skill = qp.load(run)
-    distance = qp.evaluate(skill, REACH, 100, seed=0).values("distance")
+    distance = qp.evaluate(skill, REACH, 100, seed=1000 + skill.provenance["seed"]).values("distance")
     ship(skill, "python -m benchmarks.ship --reach RUN", transitions, {"mean_distance": float(distance.mean())})
 
 

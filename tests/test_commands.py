@@ -300,7 +300,7 @@ def test_where_nothing_can_be_explained_the_reason_is_given(refused, tiny_runs):
 def test_evaluating_by_flags_gives_the_figures_of_the_library(ask, tiny_runs, tiny_skills):
     answer = ask("eval", tiny_runs["right"], "--episodes", 3, "--mode", "best", "--seed", 5)
     expected = evaluate(tiny_skills["right"], episodes=3, mode="best", seed=5).summary()
-    assert answer == {"skill": "right", **expected}
+    assert answer == {"skill": "right", "options": {"goals": [0]}, **expected}
     assert {"return", "length", "distance", "success"} <= answer.keys()
     assert answer["distance"].keys() == {"mean", "std", "median"}
 
@@ -308,7 +308,7 @@ def test_evaluating_by_flags_gives_the_figures_of_the_library(ask, tiny_runs, ti
 def test_a_skill_is_evaluated_on_the_task_that_is_named(ask, composed, tiny_runs):
     answer = ask("eval", composed, "--env", "MultiGoal", "--env-option", "goals=[[6, 6]]", "--episodes", 2)
     expected = evaluate(load(composed), "MultiGoal", 2, options={"goals": [[6, 6]]}).summary()
-    assert answer == {"skill": "both", **expected} and answer["distance"]["mean"] > 3.0
+    assert answer == {"skill": "both", "options": {"goals": [[6, 6]]}, **expected} and answer["distance"]["mean"] > 3.0
 
 
 def test_a_pusher_is_evaluated_on_another_goal(ask, pusher, monkeypatch):
@@ -320,6 +320,7 @@ def test_a_pusher_is_evaluated_on_another_goal(ask, pusher, monkeypatch):
 
 def test_figures_are_printed_as_a_table(run, tiny_runs, tiny_skills):
     out = run("eval", tiny_runs["top"], "--episodes", 2)
+    assert "top on MultiGoal, goals=[2]: 2 episodes" in " ".join(out.split())
     distance = evaluate(tiny_skills["top"], episodes=2).summary()["distance"]
     (row,) = [line for line in out.splitlines() if "distance" in line]
     assert all(f"{distance[name]:.3f}" in row for name in ("mean", "std", "median"))

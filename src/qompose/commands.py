@@ -18,7 +18,7 @@ from typing import Any, Literal, get_type_hints
 import tyro
 
 from qompose.envs.watchdog import PATIENCE
-from qompose.evaluation import evaluate
+from qompose.evaluation import choose_task, evaluate
 from qompose.shipped import find_skill, load, shipped_skills
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, gpi, spell_sum, title_of
@@ -263,7 +263,7 @@ def eval(
         json: Print the answer as JSON.
     """
     loaded = load(skill, replay=False)
-    options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
+    env, options = choose_task(loaded, env, _env_options(env_option, goal_x=goal_x, goal_y=goal_y))
     with bars() as shown:
         result = evaluate(
             loaded, env, episodes, mode=mode, seed=seed, options=options,
@@ -271,13 +271,14 @@ def eval(
         )  # fmt: skip
     summary = result.summary()
     if json:
-        return {"skill": loaded.name, **summary}
+        return {"skill": loaded.name, "options": options, **summary}
     rows = [
         (name, f"{value['mean']:.3f}", f"{value['std']:.3f}", f"{value['median']:.3f}")
         for name, value in summary.items()
         if isinstance(value, dict)
     ]
-    title = f"{loaded.name} on {summary['env']}: {episodes} episodes, mode {mode}, seed {seed}"
+    chosen = "".join(f", {name}={value}" for name, value in options.items())
+    title = f"{loaded.name} on {env}{chosen}: {episodes} episodes, mode {mode}, seed {seed}"
     print_table(title, ("figure", "mean", "std", "median"), rows)
     return None
 

@@ -103,6 +103,10 @@ def test_environment_without_a_time_limit_is_cut():
     assert open_stage("StageEndless-v0", {}, 64, max_steps=3).steps == 3
 
 
+def test_an_episode_of_ours_may_be_shown_for_longer_than_its_horizon():
+    assert [open_stage("SawyerStack", {}, 64, max_steps=steps).steps for steps in (None, 3, 240)] == [160, 3, 240]
+
+
 @pytest.mark.parametrize(("fault", "reason"), [("raises", "ValueError: no screen"), ("grey", r"uint8 \[30, 40\]")])
 def test_foreign_environment_that_cannot_draw_is_one_line(fault, reason):
     stage = open_stage("StageForeign-v0", {"fault": fault}, 64)

@@ -37,7 +37,9 @@ class Lanes:
         self.episode = np.zeros(count, np.int64)
         self._lane = np.arange(first_lane, first_lane + count)
         collected = [name for name in task.data_fields if name != PEAKS]
-        self._fields = {name: np.zeros((count, *getattr(self.datas[0], name).shape)) for name in collected}
+        self._fields: dict[str, np.ndarray] = {
+            name: np.zeros((count, *getattr(self.datas[0], name).shape)) for name in collected
+        }
         # Views into the simulators' memory, taken once: fetching an attribute costs as much as a small copy.
         self._views = [
             [(rows[lane], getattr(data, name)) for name, rows in self._fields.items()]

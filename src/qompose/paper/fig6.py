@@ -77,7 +77,9 @@ def reproduce(study: Study) -> dict[str, Any]:
     result = {"rows": rows, "expert": expert, "episodes": EPISODES}
     path = study.write("fig6", result, made_by(records.values()))
     film = make_film(
-        study.folder / "fig6_tower.mp4", lambda: [(make_policy(study, name, 0), TASK, {}, name) for name in FILMED]
+        study.folder / "fig6_tower.mp4",
+        lambda: [(make_policy(study, name, 0), TASK, {}, name) for name in FILMED],
+        seed=SEED,
     )
     return {**result, **film, "picture": str(picture), "file": str(path)}
 

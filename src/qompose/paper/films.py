@@ -15,7 +15,12 @@ from qompose.view.console import bars
 Scene = tuple[Skill, str, dict[str, Any], str]
 
 
-def make_film(path: Path, scenes: Callable[[], Sequence[Scene]]) -> dict[str, str]:
+SEED = 1000  # the first of the episodes that are measured; those of a training have smaller seeds
+
+
+def make_film(
+    path: Path, scenes: Callable[[], Sequence[Scene]], *, max_steps: int | None = None, seed: int = SEED
+) -> dict[str, str]:
     """Film each policy by its best candidate, unless the film is there; return what a figure's result says of it.
 
     A figure does without a film where none can be written, and says why: `film_note`.
@@ -24,7 +29,7 @@ def make_film(path: Path, scenes: Callable[[], Sequence[Scene]]) -> dict[str, st
         try:
             with bars() as shown:
                 video.record_many(
-                    scenes(), path, mode="best",
+                    scenes(), path, mode="best", seed=seed, max_steps=max_steps,
                     on_step=lambda done, total: shown.update("filming", done, total),
                 )  # fmt: skip
         except QomposeError as error:

@@ -57,7 +57,8 @@ def open_stage(
 ) -> Stage:
     """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn.
 
-    `meshes` is a directory of what Sawyer looks like, see `qompose.view.meshes`.
+    `max_steps`: of an episode, in place of the task's horizon; a foreign environment's is only cut. `meshes` is a
+    directory of what Sawyer looks like, see `qompose.view.meshes`.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise QomposeError(f"size is {size}; give {SIZES[0]} to {SIZES[1]} pixels")
@@ -67,7 +68,8 @@ def open_stage(
     if name is None and meshes is not None:
         raise QomposeError(f"{env_id} is no task of Sawyer, which alone can wear meshes; leave them out")
     stage = TaskStage(name, options, size, meshes) if name is not None else ForeignStage(env_id, options)
-    stage.steps = min(stage.steps, max_steps or stage.steps)
+    if max_steps is not None:  # a foreign environment ends by itself
+        stage.steps = max_steps if name is not None else min(stage.steps, max_steps)
     return stage
 
 

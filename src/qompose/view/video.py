@@ -75,7 +75,8 @@ def record_many(
 
     It plays in real time, or at 10 pictures a second where that is faster. Returns what was written and with which
     `renderer`: "mujoco-egl" and the like, "drawing" where OpenGL does not work (`note` says why), or "gymnasium" for
-    environments that draw themselves. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head,
+    environments that draw themselves. `max_steps`: of an episode, in place of the task's horizon; a foreign
+    environment's is only cut. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head,
     .stl or .obj, which are drawn in place of its primitives. `on_step` is told how many steps are done, and of how many
     at most. Raises QomposeError for an unknown environment or suffix, a file that exists, meshes that cannot be
     compiled, and missing PyAV.
@@ -153,5 +154,6 @@ def _play(skill: Skill, stage: Stage, mode: str, seed: int, episode: int) -> Ite
 def _draw(moment: Moment, stage: Stage, caption: str) -> Image.Image:
     time = f"step {moment.step}" if stage.renderer == "gymnasium" else f"{moment.step / stage.fps:.1f} s"
     distance = moment.figures.get("distance")
-    about = f"return {moment.total:.1f}" if distance is None else f"distance {distance:.2f} m"
+    about = f"return {moment.total:.1f}" if distance is None else f"distance {distance:.3f} m"
+    about += "   touched" if moment.figures.get("collided") else ""
     return write_caption(stage.picture(moment.observation), caption, f"{time}   {about}")
