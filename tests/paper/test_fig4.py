@@ -15,7 +15,7 @@ def done(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("a job began"))
     monkeypatch.setattr(fig4, "expert_means", lambda task, name: {name: 0.001})
     made = Study(tmp_path / "out", 2, 2000)
-    made.open()
+    made.open(fig4.SETTINGS)
     for case in (Case(a, task, seed) for a in ALGORITHMS for task in fig4.TITLES for seed in (0, 1)):
         distances = (np.array([0.005, 0.01, 0.015]) * (1.0 if case.algorithm == "sql" else 10.0)).tolist()
         record = {"sample": {"distance": distances, "success": [0, 1, 1]}, "seconds": 1.0}

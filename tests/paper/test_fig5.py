@@ -27,7 +27,7 @@ def study(tmp_path, monkeypatch):
     for module in (fig5, fig6):
         monkeypatch.setattr(module, "expert_means", lambda task, *names: dict.fromkeys(names, 0.25))
     made = Study(tmp_path / "out", 2, 2000)
-    made.open()
+    made.open(fig5.SETTINGS)
     (made.folder / "episodes").mkdir()
     return made
 

@@ -112,8 +112,12 @@ def test_a_study_goes_on_only_with_its_own_settings(tmp_path, fingerprint):
     Study(tmp_path / "out", 1, 2000).open()
     Study(tmp_path / "out", 5, 2000, workers=1).open()  # more seeds may be added
     before = fingerprint(tmp_path)
-    with pytest.raises(QomposeError, match=r"'total_steps': 2000.*, not .*'total_steps': 3000.*another --output-dir$"):
+    with pytest.raises(QomposeError, match=r"begun with total_steps 2000, not 3000; give another --output-dir$"):
         Study(tmp_path / "out", 1, 3000).open()
+    with pytest.raises(
+        QomposeError, match=r"begun with flags \{\}, not \{'sql': \['--discount', '0.9'\]\}; give another"
+    ):
+        Study(tmp_path / "out", 1, 2000).open({"sql": ("--discount", "0.9")})
     assert fingerprint(tmp_path) == before
 
 

@@ -40,7 +40,7 @@ BAR = 0.02  # m
 
 def reproduce(study: Study) -> dict[str, Any]:
     """Train each algorithm on both tasks, each seed; write fig4.json and a picture; return what is in the file."""
-    study.open()
+    study.open(SETTINGS)
     cases = [
         Case(algorithm, task, seed) for task in TITLES for seed in range(study.seeds) for algorithm in ALGORITHMS
     ]  # fmt: skip

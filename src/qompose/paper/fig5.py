@@ -61,7 +61,7 @@ def with_settings(study: Study, algorithm: str) -> Study:
 
 def reproduce(study: Study) -> dict[str, Any]:
     """Train each algorithm to stack, try it undisturbed and disturbed; write fig5.json and a picture."""
-    study.open()
+    study.open(SETTINGS)
     cases = [Case(algorithm, TASK, seed) for seed in range(study.seeds) for algorithm in ALGORITHMS]
     # One call, so that all cores are busy to the end. The runs are needed for their curves, even where episodes exist.
     trainings = [with_settings(study, case.algorithm).training_job(case) for case in cases]

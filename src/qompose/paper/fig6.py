@@ -45,7 +45,7 @@ PAPER = {"stack": (0.0, 1.0), "avoid": (0.0, None), "composed": (1.0, 0.0)}
 
 def reproduce(study: Study) -> dict[str, Any]:
     """Train both skills, compose them, try all at the tower; write fig6.json and a picture."""
-    study.open()
+    study.open(fig5.SETTINGS)
     apart = fig5.with_settings(study, "sql")
     seeds = range(study.seeds)
     trainings = [apart.training_job(Case("sql", task, seed)) for seed in seeds for task in PARTS]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ class Study:
     settings: tuple[str, ...] = ()
     """Further flags of every training."""
 
-    def open(self) -> None:
-        """Make the folder, or go on with it.
+    def open(self, flags: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Make the folder, or go on with it; `flags` are those of the trainings that differ, by name.
 
         Raises QomposeError for impossible numbers, a folder that holds other files, or one of other settings.
         """
@@ -90,13 +90,21 @@ class Study:
             raise QomposeError(f"seeds is {self.seeds}; it must be at least 1")
         Training(total_steps=self.total_steps)  # refuses what the trainings would
         choose_cores(self.workers)  # refuses too many
-        settings = {"total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS}
+        flags = flags or ({"all": self.settings} if self.settings else {})
+        settings = {
+            "total_steps": self.total_steps, "episodes": EPISODES, "extraction_steps": EXTRACTION_STEPS,
+            "flags": {name: list(words) for name, words in flags.items()},
+        }  # fmt: skip
         path = self.folder / SETTINGS
         if path.exists():
             with store.naming(str(self.folder)):
                 earlier = store.read_json(path)
-            if earlier != settings:
-                raise QomposeError(f"{self.folder} was begun with {earlier}, not {settings}; give another --output-dir")
+            for name, value in settings.items():
+                found = earlier.get(name) if isinstance(earlier, dict) else None
+                if found != value:
+                    raise QomposeError(
+                        f"{self.folder} was begun with {name} {found}, not {value}; give another --output-dir"
+                    )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()):
