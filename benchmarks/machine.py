@@ -21,7 +21,7 @@ SIMULATORS = ("mujoco-mjx", "warp-lang")  # of batches, where they are installed
 
 
 def describe() -> dict[str, Any]:
-    """What this process runs on; see `describe_system`. With the versions of what only benchmarks use."""
+    """What this process runs on; see `describe_system`. With the versions of the simulators of batches."""
     system = describe_system()
     for package in SIMULATORS:
         with contextlib.suppress(metadata.PackageNotFoundError):

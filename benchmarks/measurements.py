@@ -100,7 +100,7 @@ def sawyer_expert(result: dict[str, Any]) -> str:
     )  # fmt: skip
     return f"""## Sawyer's scripted experts
 
-{result["rows"][0]["episodes"]} episodes each; the starts of eight were among those on which the experts were tuned.
+{result["rows"][0]["episodes"]} episodes each, others than those on which the experts were tuned.
 `solved` is the success test of the task at the end of the episode; `after` is when it was first passed, from the start,
 which may be before the disturbance. A step is one action of one of {result["lanes"]} lanes, or of one alone: 25 steps
 of the simulator, observation, reward and tests, without the policy, in processor time of one core.
@@ -254,8 +254,6 @@ with its own rewards. Bottom-left is composed of the two as there. Final distanc
 seed.
 
 {compare_variants("lines", result)}
-
-![distance against environment steps](variants_lines.png)
 """
 
 

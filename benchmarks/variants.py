@@ -1,4 +1,4 @@
-"""Trainings with one thing changed, beside those of the paper's tables: what suffices, and what mends a missed figure.
+"""Trainings with a thing or two changed, beside those of the paper's tables: what suffices, what mends a missed figure.
 
     python -m benchmarks.variants particles|naf|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
 
@@ -190,7 +190,7 @@ def main() -> None:
         for name in arguments.questions:
             for variant in QUESTIONS[name].variants:
                 study = study_of(folder, name, variant, seeds)
-                study.open()
+                study.open({variant: (*QUESTIONS[name].settings, *QUESTIONS[name].variants[variant])})
                 cases = [case for task in policies_of(name) for case in cases_of(name, task, seeds)]
                 shared = flags_of(name, variant).get(EXPERIENCE)
                 made = [training_job(study, case, shared) for case in cases if not case.merged]
@@ -203,7 +203,8 @@ def main() -> None:
         result = summarise(folder, name, seeds)
         command = f"python -m benchmarks.variants {name} --seeds {seeds}"
         write_results(f"variants_{name}", result, command=command, seed=list(range(seeds)))
-        draw(RESULTS.parent / "docs" / f"variants_{name}.png", name, result)
+        if not QUESTIONS[name].merged:  # what is composed has no curve
+            draw(RESULTS.parent / "docs" / f"variants_{name}.png", name, result)
         print_table(
             f"{name}: {result['figure']}", ("variant", "task", "acting", "mean", "seeds"),
             [

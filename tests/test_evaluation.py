@@ -168,8 +168,9 @@ def test_a_skill_cannot_make_evaluation_import_a_module(right, home):
 
 def test_options_of_a_strangers_skill_do_not_reach_a_foreign_environment(right):
     skill = replace(right, task={"id": "Pendulum-v1", "options": {"xml_file": "/etc/hostname"}})
-    with pytest.raises(QomposeError, match="gives options to the environment 'Pendulum-v1'"):
-        choose_task(skill, None, None)
+    for own in (None, {}, {"g": 1.0}):  # of the user, who has not named the environment
+        with pytest.raises(QomposeError, match="gives options to the environment 'Pendulum-v1'"):
+            choose_task(skill, None, own)
     assert choose_task(skill, "Pendulum-v1", None) == ("Pendulum-v1", {})
 
 

@@ -69,7 +69,7 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
         raise QomposeError(
             f"skill {skill.name!r} names the environment {home!r}; say so with env if you trust its module"
         )
-    if skill.task["options"] and task_named(home) is None and options is None:
+    if skill.task["options"] and task_named(home) is None:
         raise QomposeError(
             f"skill {skill.name!r} gives options to the environment {home!r}, which may read files by them; say env "
             "and its options yourself if you trust it"

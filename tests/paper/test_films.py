@@ -3,6 +3,7 @@ import pytest
 import qompose as qp
 from qompose.paper.films import make_film
 from qompose.tasks.pusher import Pusher
+from qompose.view import video
 
 
 @pytest.fixture
@@ -23,3 +24,10 @@ def test_where_none_can_be_made_the_figure_says_why(tmp_path, scenes):
     found = make_film(tmp_path / "film.avi", lambda: scenes)
     assert list(found) == ["film_note"] and found["film_note"].startswith("no film: ") and ".mp4" in found["film_note"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_film_is_of_the_episodes_that_are_measured_and_as_long_as_it_is_told(tmp_path, scenes, monkeypatch):
+    told = {}
+    monkeypatch.setattr(video, "record_many", lambda scenes, path, **words: told.update(words))
+    make_film(tmp_path / "film.mp4", lambda: scenes, max_steps=9)
+    assert (told["seed"], told["max_steps"], told["mode"]) == (1000, 9, "best")

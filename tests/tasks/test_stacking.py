@@ -141,6 +141,9 @@ def test_a_bump_between_two_observations_counts():
         lanes.advance(np.eye(7)[:1])
     assert lanes.datas[0].sensor("tower").data[0] == 0.0
     assert lanes.readings["touches_tower"][0] and lanes.judge()["collided"][0]
+    other = Lanes(lanes.task, 1)
+    other.set_state(lanes.get_state())
+    assert other.judge()["collided"][0]
 
 
 def test_transitions_of_stacking_are_relabelled_for_avoiding():
