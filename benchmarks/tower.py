@@ -28,7 +28,7 @@ from qompose.view.console import bars, print_table
 FIRST_SEED = 1000  # of the episodes
 MODES = ("resample", "best")
 # Times the weight of stacking, at the skills' temperature; and parts of that temperature, at Fig. 6's weight.
-WEIGHTS, PARTS, WEIGHT = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0), (0.5, 0.25), 3.0
+WEIGHTS, PARTS, WEIGHT = (1.0, 2.0, 3.0, 4.0), (0.5,), 3.0
 SETTINGS = (
     *((weight, 1.0, mode) for weight, mode in itertools.product(WEIGHTS, MODES)),
     *((WEIGHT, part, "resample") for part in PARTS),
