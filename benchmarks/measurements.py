@@ -748,6 +748,30 @@ In every seed:
 """
 
 
+def tower(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['weight']:g}", f"{row['part']:g}", row["mode"],
+            *(" ".join(f"{share:.2f}" for share in row[name]) for name in ("seated", "collided", "success")),
+            f"{mean_of(row['success']):.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    header = (
+        *("weight of avoiding", "temperature, times", "acting", "brick in place", "tower touched"),
+        *("held in place, never touched", "mean"),
+    )
+    return f"""## How heavy avoiding must be
+
+Fig. 6's skills, composed with other weights (stacking has 1) and at a lower temperature, acting on the sum itself:
+shares of {result["episodes"]} episodes for each seed, others than Fig. 6's.
+
+{table(header, rows)}
+
+![shares over the weight of avoiding](tower.png)
+"""
+
+
 def fig6_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     return {
         "avoid stacks in no episode": all(max(row["seated"]) == 0.0 for row in rows if row["policy"] == "avoid"),
@@ -1031,6 +1055,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         variants_reach,
         fig5,
         fig6,
+        tower,
         composition,
         corners,
         correction,
