@@ -84,6 +84,9 @@ def draw_curves(
             place.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
             place.annotate(name, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         (place.set_xscale if logarithmic == "x" else place.set_yscale)("log")
+        if logarithmic == "x" and place.get_xlim()[1] < 10.0 * place.get_xlim()[0]:  # too few powers of ten for labels
+            place.xaxis.set_major_formatter("{x:g}")
+            place.xaxis.set_minor_formatter("{x:g}")
         place.set_xlabel(labels[0])
     places[0].set_ylabel(labels[1])
     if logarithmic == "x":
