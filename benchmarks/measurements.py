@@ -25,8 +25,8 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, ranking_pusher, variants, fine_tune, wall_clock,
-scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
+reliability` run those of the library again (but corner_extraction, ranking_pusher, variants, tower, fine_tune,
+wall_clock, scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
 """
 
 
@@ -240,7 +240,7 @@ a temperature of 0.1, four updates a step and batches of 64.
 
 {compare_variants("reach", result)}
 
-At most 20 mm in every seed: {", ".join(near) or "none"}.
+Of the others, at most 20 mm in every seed: {", ".join(near) or "none"}.
 
 ![distance against environment steps](variants_reach.png)
 """
@@ -767,6 +767,8 @@ Fig. 6's skills, composed with other weights (stacking has 1) and at a lower tem
 shares of {result["episodes"]} episodes for each seed, others than Fig. 6's.
 
 {table(header, rows)}
+
+Where `resample` cannot be seen in the picture it lies under `best`.
 
 ![shares over the weight of avoiding](tower.png)
 """

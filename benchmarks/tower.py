@@ -10,6 +10,7 @@ kept in the study, so that an interrupted benchmark goes on. Writes results/towe
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,23 @@ import qompose as qp
 from benchmarks.machine import RESULTS, write_results
 from benchmarks.options import read_options
 from qompose.paper import fig5, fig6
-from qompose.paper.study import Case, Study
+from qompose.paper.study import Case, Study, made_by
 from qompose.shipped import load
-from qompose.store import read_json, write_json
+from qompose.store import read_json
 from qompose.view.charts import draw_curves
 from qompose.view.console import bars, print_table
 
 FIRST_SEED = 1000  # of the episodes
 MODES = ("resample", "best")
 # Times the weight of stacking, at the skills' temperature; and parts of that temperature, at Fig. 6's weight.
-WEIGHTS, PARTS, WEIGHT = (1.0, 2.0, 3.0, 4.0), (0.5,), 3.0
+WEIGHTS, COOLER, WEIGHT = (1.0, 2.0, 3.0, 4.0), (0.5,), 3.0
 SETTINGS = (
     *((weight, 1.0, mode) for weight, mode in itertools.product(WEIGHTS, MODES)),
-    *((WEIGHT, part, "resample") for part in PARTS),
+    *((WEIGHT, part, "resample") for part in COOLER),
 )
 
 
-def measure(study: Study, seed: int, weight: float, part: float, mode: str) -> dict[str, float]:
+def measure(study: Study, seed: int, weight: float, part: float, mode: str) -> dict[str, Any]:
     """Shares of the episodes of one composition: as in Fig. 6."""
     file = study.folder / "tower" / f"s{seed}-{weight:g}-{part:g}-{mode}.json"
     if not file.exists():
@@ -43,8 +44,8 @@ def measure(study: Study, seed: int, weight: float, part: float, mode: str) -> d
         assert stack.temperature is not None  # of soft Q-learning
         skill = qp.compose(stack & weight * avoid, temperature=part * stack.temperature, extract=False)
         result = qp.evaluate(skill, fig6.TASK, fig6.EPISODES, mode=mode, seed=FIRST_SEED + seed, options={})
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, {name: float(result.values(name).mean()) for name in fig6.SHARES})
+        shares = {name: float(result.values(name).mean()) for name in fig6.SHARES}
+        study.write_episodes(file, shares, [Case("sql", task, seed) for task in fig6.PARTS])
     return read_json(file)
 
 
@@ -67,15 +68,16 @@ def main() -> None:
     study = Study(options.study, options.seeds, options.total_steps)
     study.open(fig5.SETTINGS)
     rows: list[dict[str, Any]] = []
+    made: dict[str, dict[str, Any]] = {}
     with bars() as shown:
         for done, (weight, part, mode) in enumerate(SETTINGS):
             shown.update("tower", done, len(SETTINGS))
             each = [measure(study, seed, weight, part, mode) for seed in range(options.seeds)]
             shares = {name: [one[name] for one in each] for name in fig6.SHARES}
+            made |= {json.dumps(system): system for system in made_by(each)}
             rows.append({"weight": weight, "part": part, "mode": mode, **shares})
         shown.update("tower", len(SETTINGS), len(SETTINGS))
-    trained_by = study.systems_of(Case("sql", task, seed) for task in fig6.PARTS for seed in range(options.seeds))
-    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "trained_by": trained_by}
+    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "made_by": list(made.values())}
     command = f"python -m benchmarks.tower --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("tower", result, command=command, seed=list(range(options.seeds)))
     draw(RESULTS.parent / "docs" / "tower.png", rows)

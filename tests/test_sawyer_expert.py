@@ -12,5 +12,5 @@ def test_an_episode_that_is_cut_early_is_not_taken_for_a_whole_one(lanes):
     def leave(observations, step):
         return np.tile(np.eye(7, dtype=np.float32)[0], (len(observations), 1))
 
-    with pytest.raises(RuntimeError, match=r"SawyerReach was cut at step \d+$"):
+    with pytest.raises(RuntimeError, match=r"SawyerReach was cut at step [0-8]?\d$"):
         play(make_task("SawyerReach"), leave, episodes=lanes, steps=100, seed=0, lanes=lanes)

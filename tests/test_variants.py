@@ -60,7 +60,7 @@ def test_the_picture_has_a_panel_for_each_task_and_what_fig_4_says_beside_the_va
     assert list(names) == ["as in the table", "a"] and names["a"] == curves
     assert (tmp_path / "a.png").stat().st_size > 10_000
     page = measurements.variants_reach({"rows": rows, "steps": 20})
-    assert "At most 20 mm in every seed: a (`sample`)." in page
+    assert "Of the others, at most 20 mm in every seed: a (`sample`)." in page
 
 
 def test_each_variant_is_summed_up_from_its_own_episodes(tmp_path):
