@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +20,10 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 SIMULATORS = ("mujoco-mjx", "warp-lang")  # of batches, where they are installed
 
 
-def describe() -> dict[str, Any]:
-    """What this process runs on; see `describe_system`. With the versions of the simulators of batches."""
+def describe(packages: Iterable[str] = SIMULATORS) -> dict[str, Any]:
+    """What this process runs on; see `describe_system`. With the versions of further packages, if they are here."""
     system = describe_system()
-    for package in SIMULATORS:
+    for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             system["versions"][package] = metadata.version(package)
     return system

@@ -16,7 +16,6 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -231,14 +230,9 @@ def serve(entrant: str, env_id: str) -> None:
 
 def describe() -> dict[str, Any]:
     """What this process ran on, the versions of the foreign libraries included if they are here."""
-    from qompose.run import describe_system
+    from benchmarks import machine
 
-    system = describe_system()
-    for package in FOREIGN:
-        try:
-            system["versions"][package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    system = machine.describe(FOREIGN)
     system["versions"]["qompose"] = qompose.__version__  # where it is not installed, its folder is on the path
     return system
 
