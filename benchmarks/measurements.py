@@ -775,16 +775,15 @@ Where `resample` cannot be seen in the picture it lies under `best`.
 
 
 def fig6_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    composed = [(row["mode"], row["success"]) for row in rows if row["policy"] == "composed 1:3"]
     return {
         "avoid stacks in no episode": all(max(row["seated"]) == 0.0 for row in rows if row["policy"] == "avoid"),
         "stack touches the tower in at least 0.9": all(
             min(row["collided"]) >= 0.9 for row in rows if row["policy"] == "stack"
         ),
         **{
-            f"composed 1:3 (`{row['mode']}`), held in place and never touched in at least 0.9": min(row["success"])
-            >= 0.9
-            for row in rows
-            if row["policy"] == "composed 1:3"
+            f"composed 1:3 (`{mode}`), held in place and never touched in at least 0.9": min(shares) >= 0.9
+            for mode, shares in composed
         },
     }
 

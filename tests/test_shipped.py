@@ -34,9 +34,10 @@ def test_all_of_them_take_less_than_ten_megabytes():
 
 
 @pytest.mark.slow
-def test_stacking_and_avoiding_are_composed_as_the_readme_does():
+@pytest.mark.parametrize("mode", ["resample", "best"])
+def test_stacking_and_avoiding_are_composed_as_the_readme_does(mode):
     composed = compose(load("sawyer-stack") & 3.0 * load("sawyer-avoid"), name="both", extract=False)
-    result = evaluate(composed, "SawyerStackAvoid", 20, mode="resample")
+    result = evaluate(composed, "SawyerStackAvoid", 20, mode=mode)
     assert result.values("success").mean() >= 0.8 and not result.values("collided").any()
 
 
