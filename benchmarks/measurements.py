@@ -246,6 +246,18 @@ Of the others, at most 20 mm in every seed: {", ".join(near) or "none"}.
 """
 
 
+def variants_corner(result: dict[str, Any]) -> str:
+    return f"""## The corner, trained for longer
+
+Bottom-left, which Table I trains for {result["steps"]} steps: final distance of the puck (m), 100 episodes of each
+seed.
+
+{compare_variants("corner", result)}
+
+![distance against environment steps](variants_corner.png)
+"""
+
+
 def variants_lines(result: dict[str, Any]) -> str:
     return f"""## The corner from skills that share experience
 
@@ -1051,6 +1063,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
         fig2,
         fig3,
         pusher,
+        variants_corner,
         variants_lines,
         fig4,
         variants_reach,
@@ -1085,7 +1098,10 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 OTHERWISE = {
     "peers": "python -m benchmarks.yardsticks --speed",
     "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
-    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in ("particles", "naf", "lines", "reach")},
+    **{
+        f"variants_{name}": f"python -m benchmarks.variants {name}"
+        for name in ("particles", "naf", "corner", "lines", "reach")
+    },
 }  # of those whose command is not called like their file
 
 
