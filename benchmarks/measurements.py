@@ -15,7 +15,7 @@ from benchmarks.fused import bars_of
 from benchmarks.machine import RESULTS
 from benchmarks.ranking_pusher import BEGINS
 from benchmarks.update_speed import PARTS
-from benchmarks.variants import table_rows
+from benchmarks.variants import QUESTIONS, table_rows
 from benchmarks.wall_clock import median_seconds
 from qompose.paper.operators import spell
 from qompose.paper.study import CONSTITUENTS, CORNERS
@@ -1098,10 +1098,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 OTHERWISE = {
     "peers": "python -m benchmarks.yardsticks --speed",
     "yardsticks_reach": "python -m benchmarks.yardsticks --reach",
-    **{
-        f"variants_{name}": f"python -m benchmarks.variants {name}"
-        for name in ("particles", "naf", "corner", "lines", "reach")
-    },
+    **{f"variants_{name}": f"python -m benchmarks.variants {name}" for name in QUESTIONS},
 }  # of those whose command is not called like their file
 
 

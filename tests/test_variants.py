@@ -41,6 +41,19 @@ def test_the_first_rows_are_those_of_the_table(name):
         assert [row["seeds"] for row in rows] == means
 
 
+@pytest.mark.parametrize("name", variants.QUESTIONS)
+def test_each_question_has_a_section_that_shows_every_row(name):
+    question = variants.QUESTIONS[name]
+    rows = [
+        {"variant": variant, "task": task, "mode": "sample", "seeds": [0.1234, 0.5678]}
+        for variant in question.variants for task in variants.policies_of(name)
+    ]  # fmt: skip
+    page = measurements.SECTIONS[f"variants_{name}"]({"rows": rows, "steps": question.steps})
+    for row in rows:
+        assert f"| {row['variant']} | {row['task']} | sample | 0.346 | 0.123 0.568 |" in page
+    assert (f"variants_{name}.png" in page) == (not question.merged)
+
+
 def test_corners_are_composed_of_the_lines_and_of_nothing_else():
     cases = {task: variants.cases_of("lines", task, 2) for task in variants.policies_of("lines")}
     assert [[case.merged for case in each] for each in cases.values()] == [[False] * 2, [False] * 2, [True] * 2]
