@@ -58,7 +58,7 @@ def test_every_command_explains_its_options(capsys, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "unknown command 'fly'; choose from train, compose,"),
+        (["fly"], "unknown command 'fly'; choose from train, refit,"),
         (["--fly"], "unknown command '--fly'"),
         (["train", "--fly", "1"], "Unrecognized options: --fly, 1; see: qompose train --help"),
         (["train", "--total-steps", "many"], "--total-steps: invalid literal for int() with base 10: 'many'"),

@@ -180,6 +180,35 @@ def test_an_interrupted_training_says_what_is_saved_with_status_130(tiny_flags, 
     assert capfd.readouterr() == ("", "qompose: interrupted at step 8; continue with --resume\n")
 
 
+# --------------------------------------------------------------------------------------------------------- refit
+
+
+def test_refitted_skills_are_saved_each_under_its_own_name_and_composed(run, ask, tiny_runs, tiny_skills):
+    answer = ask("refit", *tiny_runs.values(), "--updates", 30, "--seed", 1)
+    assert answer["skills"] == ["skills/right-refit", "skills/top-refit"] and answer["updates"] == 30
+    for path, before in zip(answer["skills"], tiny_skills.values(), strict=True):
+        record = load(path).provenance["refit"]
+        assert (record["updates"], record["seed"]) == (30, 1)
+        assert not np.array_equal(load(path).critic.arrays["weight_out"], before.critic.arrays["weight_out"])
+    assert ask("compose", *answer["skills"], "--no-extract", "--name", "n")["composition"]["names"] == [
+        "right-refit", "top-refit",
+    ]  # fmt: skip
+
+
+def test_refitting_prints_its_work_and_replaces_only_if_told_so(run, refused, tiny_runs, fingerprint, tmp_path):
+    command = ["refit", *tiny_runs.values(), "--updates", 2, "--output-dir", "x"]
+    out = run(*command)
+    assert out.startswith("2 updates of each skill, ") and out.endswith(" s; saved in x/right-refit and x/top-refit\n")
+    before = fingerprint(tmp_path)
+    message = refused(*command)
+    assert "x/right-refit exists already; choose another --output-dir or give --overwrite" in message
+    assert fingerprint(tmp_path) == before
+    run(*command, "--overwrite")
+    right = tiny_runs["right"]
+    assert "two of the skills have the same name" in refused("refit", right, right, "--output-dir", "y")
+    assert "at least two skills" in refused("refit", right, "--output-dir", "y")
+
+
 # ------------------------------------------------------------------------------------------------------- compose
 
 

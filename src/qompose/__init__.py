@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qompose.training.correct import Correction
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
+    from qompose.training.refit import refit
     from qompose.training.reweigh import learn_corrections
     from qompose.training.session import train
     from qompose.view.video import record
@@ -54,13 +55,15 @@ _HOMES = {
     "prefer": "qompose.skill.expression",
     "learn_corrections": "qompose.training.reweigh",
     "Training": "qompose.training.online",
+    "refit": "qompose.training.refit",
     "train": "qompose.training.session",
     "record": "qompose.view.video",
 }
 
 __all__ = [
     "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "explain", "gpi", "learn_corrections", "load", "make_task", "prefer", "record", "train",
+    "compose", "evaluate", "explain", "gpi", "learn_corrections", "load", "make_task", "prefer", "record",
+    "refit", "train",
 ]  # fmt: skip
 
 _register()

@@ -15,6 +15,7 @@ from qompose.types import QomposeError
 
 COMMANDS = {
     "train": "train a skill on a task or on any Gymnasium environment with boxes in and out",
+    "refit": "let skills learn on, offline, from what the others have seen, before they are composed",
     "compose": "combine skills into one that does all at once, offline",
     "explain": "say how much skills disagree and what their composition would lose, offline",
     "eval": "run a skill for a number of episodes and report the figures",

@@ -124,6 +124,47 @@ def choose_train(arguments: list[str]) -> Callable[..., Any]:
     return chosen
 
 
+def refit(
+    skills: Paths,
+    updates: int = 20_000,
+    seed: int = 0,
+    output_dir: Path = Path("skills"),
+    overwrite: Switch = False,
+    json: Switch = False,
+) -> dict[str, Any] | None:
+    """Let skills learn on, each its own task, from what all of them have seen; without an environment.
+
+    Args:
+        skills: Directories of skills or runs, or names of shipped skills: those that are to be composed afterwards.
+        updates: Updates of critic and policy of each skill.
+        seed: Seed of everything random.
+        output_dir: The folder in which the skills go, each under its own name followed by -refit.
+        overwrite: Replace skills that are there.
+        json: Print the answer as JSON.
+    """
+    from qompose.training import refit as refitting
+
+    loaded = [load(path) for path in skills]
+    places = [output_dir / refitting.name_refitted(skill) for skill in loaded]
+    if len(set(places)) < len(places):
+        raise QomposeError("two of the skills have the same name, and so would what is saved; train with --name")
+    for place in places:
+        if place.exists() and not overwrite:
+            raise QomposeError(f"{place} exists already; choose another --output-dir or give --overwrite")
+    with bars() as shown:
+        refitted = refitting.refit(*loaded, updates=updates, seed=seed, on_progress=shown.update)
+    for skill, place in zip(refitted, places, strict=True):
+        skill.save(place, overwrite=overwrite)
+    answer = {
+        "skills": [str(place) for place in places], "updates": updates,
+        "seconds": [skill.provenance["refit"]["seconds"] for skill in refitted],
+    }  # fmt: skip
+    if json:
+        return answer
+    print(f"{updates} updates of each skill, {sum(answer['seconds']):.0f} s; saved in {' and '.join(answer['skills'])}")
+    return None
+
+
 def compose(
     skills: Paths,
     extraction: Extraction,

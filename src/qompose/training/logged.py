@@ -19,17 +19,19 @@ CHUNK = 1_000
 
 
 def learn_from_log(
-    agent: Any, transitions: Transition, marks: Sequence[int], *, seed: int
+    agent: Any, transitions: Transition, marks: Sequence[int], *, seed: int, state: Any = None
 ) -> Iterator[tuple[int, Any, dict[str, float]]]:
     """Yield (updates, state of the agent, figures of the last update) at each of the rising `marks`.
 
     The update is that of online training; only the data differ: a fixed set, drawn from uniformly. Randomness is
-    numbered by update, so that the states do not depend on the marks. The agent is fresh, and calibrated by the data.
+    numbered by update, so that the states do not depend on the marks. Without a `state` to begin with the agent is
+    fresh, and calibrated by the data.
     """
     data = Transition(*map(jnp.asarray, transitions))
     root, done, figures = stream(seed, LEARN), 0, {}
-    state = init(agent, data.observation.shape[-1], data.action.shape[-1], stream(seed, INIT))
-    state = calibrate(agent, state, data)
+    if state is None:
+        state = init(agent, data.observation.shape[-1], data.action.shape[-1], stream(seed, INIT))
+        state = calibrate(agent, state, data)
     for mark in marks:
         while done < mark:
             count = min(CHUNK, mark - done)

@@ -1,0 +1,133 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qompose.shipped import load
+from qompose.skill.algebra import unite_replays
+from qompose.tasks.task import relabel
+from qompose.training import refit as refitting
+from qompose.training.offline import Extraction, compose
+from qompose.training.refit import refit
+from qompose.training.rewards import task_of
+from qompose.training.start import digest_of
+from qompose.types import QomposeError
+
+UPDATES = 4_500
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_skills):
+    return tiny_skills["right"], tiny_skills["top"]
+
+
+@pytest.fixture(scope="module")
+def refitted(pair):
+    """The two skills after they have learned on, and what was told on the way."""
+    progress = []
+    return refit(*pair, updates=UPDATES, on_progress=lambda *told: progress.append(told)), progress
+
+
+def bellman_error(skill, data):
+    """Mean square of r + γ V(s') − Q(s, a) on transitions that have the skill's own rewards."""
+    some = np.random.default_rng(0).choice(len(data.reward), 300)
+    data = type(data)(*(column[some] for column in data))
+    after = data.reward + skill.discount * (1.0 - data.terminated) * skill.value(
+        data.next_observation, np.random.default_rng(1)
+    )
+    return np.mean(np.square(after - skill.q(data.observation, data.action)))
+
+
+def test_a_skill_comes_to_know_what_the_other_has_seen(pair, refitted):
+    for before, after, other in zip(pair, refitted[0], pair[::-1], strict=True):
+        unknown = relabel(task_of(before), other.replay)
+        assert bellman_error(after, unknown) < 0.9 * bellman_error(before, unknown)
+
+
+def test_each_learns_from_all_transitions_with_the_rewards_of_its_own_task(pair, monkeypatch):
+    seen, learn = [], refitting.learn_from_log
+
+    def look(agent, data, marks, **begin):
+        seen.append(data)
+        return learn(agent, data, marks, **begin)
+
+    monkeypatch.setattr(refitting, "learn_from_log", look)
+    refit(*pair, updates=1)
+    union = unite_replays(pair)
+    for skill, data in zip(pair, seen, strict=True):
+        for found, wanted in zip(data, relabel(task_of(skill), union), strict=True):
+            assert np.array_equal(found, wanted)
+    assert not np.allclose(seen[0].reward, seen[1].reward)
+
+
+def test_learning_goes_on_from_the_skill_as_it_is(pair):
+    after, _ = refit(*pair, updates=1)
+    states, actions = pair[0].replay.observation[:50], pair[0].replay.action[:50]
+    before = pair[0].q(states, actions)
+    np.testing.assert_allclose(after.q(states, actions), before, atol=0.05 * np.ptp(before) + 0.05)
+    for network in ("critic", "sampler"):
+        old, new = (getattr(skill, network).arrays["weight_out"] for skill in (pair[0], after))
+        assert not np.array_equal(old, new)
+
+
+def test_a_refitted_skill_is_the_skill_but_for_its_networks_and_where_they_come_from(pair, refitted, tmp_path):
+    for before, after in zip(pair, refitted[0], strict=True):
+        assert after.name == f"{before.name}-refit"
+        record = after.provenance["refit"]
+        assert (record["updates"], record["seed"]) == (UPDATES, 0)
+        assert record["skills"] == [{"name": skill.name, "sha256": digest_of(skill)} for skill in pair]
+        same = ("temperature", "discount", "task", "observation", "action", "horizon", "terminates", "composition")
+        assert all(getattr(before, field) == getattr(after, field) for field in same)
+        assert all(np.array_equal(*columns) for columns in zip(before.replay, after.replay, strict=True))
+        after.save(tmp_path / after.name)
+        again = load(tmp_path / after.name)
+        assert digest_of(again) == digest_of(after) and again.provenance["refit"]["updates"] == UPDATES
+
+
+def test_refitted_skills_are_composed_like_any(refitted):
+    (right, top), _ = refitted
+    both = compose(right & top, options=Extraction(steps=5, batch_size=8, hidden=(8,)))
+    states, actions = right.replay.observation[:20], right.replay.action[:20]
+    expected = 0.5 * right.q(states, actions) + 0.5 * top.q(states, actions)
+    np.testing.assert_allclose(both.q(states, actions), expected, rtol=1e-4)
+
+
+def test_the_bar_of_each_skill_moves_to_its_end(refitted):
+    marks = [1_000, 2_000, 3_000, 4_000, UPDATES]
+    assert refitted[1] == [(f"refitting {name}", mark, UPDATES) for name in ("right", "top") for mark in marks]
+
+
+def test_the_seed_decides_every_bit(pair):
+    first, again, other = (refit(*pair, updates=3, seed=seed)[0] for seed in (1, 1, 2))
+    assert digest_of(first) == digest_of(again) != digest_of(other)
+
+
+def test_a_refit_that_diverges_is_refused(pair, monkeypatch):
+    diverging = iter([(5, None, {"q": 1.0, "critic_loss": float("nan")})])
+    monkeypatch.setattr(refitting, "learn_from_log", lambda *_, **__: diverging)
+    with pytest.raises(QomposeError, match="'right' diverged after 5 updates; give fewer, or another seed"):
+        refit(*pair, updates=9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b: (a,), "at least two skills"),
+        (lambda a, b: (a, replace(b, replay=None)), "'top' carries no replay"),
+        (lambda a, b: (a, replace(b, discount=0.5)), "discount: 0.9+ and 0.5 differ"),
+        (lambda a, b: (a, replace(b, task={"id": "Pendulum-v1", "options": {}})), "cannot be computed from stored"),
+        (lambda a, b: (compose(a & b, extract=False), b), "is composed; only the rewards of single skills"),
+    ],
+)
+def test_what_cannot_learn_from_others_is_refused(pair, change, message):
+    with pytest.raises(QomposeError, match=message):
+        refit(*change(*pair), updates=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"updates": 0}, "updates is 0; it must be a whole number from 1"), ({"seed": -1}, "seed is -1; it must be a")],
+)
+def test_impossible_numbers_are_refused(pair, settings, message):
+    with pytest.raises(QomposeError, match=message):
+        refit(*pair, **settings)
