@@ -25,8 +25,9 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, ranking_pusher, variants, tower, fine_tune,
-wall_clock, scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two cores.
+reliability` run those of the library again (but corner_extraction, refit, ranking_pusher, variants, tower,
+fine_tune, wall_clock, scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two
+cores.
 """
 
 
@@ -546,6 +547,37 @@ defaults. Distance (m), {result["episodes"]} episodes.
 """
 
 
+def refit(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["corner"], row["updates"] or "none", row["steps"], row["mode"],
+            f"{sum(row['mean']) / len(row['mean']):.3f}", " ".join(f"{x:.3f}" for x in row["mean"]),
+            " ".join(f"{x:.3f}" for x in row["median"]), f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}",
+            " ".join(f"{x:.0f}" for x in row["seconds"]) if row["updates"] else "",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    lines = [
+        (row["task"], row["corner"], row["updates"] or "none", " ".join(f"{x:.3f}" for x in row["mean"]))
+        for row in result["lines"] if row["mode"] == "sample"
+    ]  # fmt: skip
+    header = ("corner", "refit", "steps", "acting", "distance", "seeds", "medians", "paper", "seconds of the refit")
+    return f"""## Refitted before they are composed
+
+Corners of the pusher from two lines of soft Q-learning, as they are and after so many updates of each from the replays
+of both (`qompose refit`); then composed with the usual or a long extraction. Distance (m),
+{result["episodes"]} episodes. Both lines are refitted one after the other on one core.
+
+![distance against updates](refit.png)
+
+{table(header, rows)}
+
+The lines themselves, on their own tasks (stochastic policy): a refit for a corner is one with the other line of it.
+
+{table(("line", "for", "refit", "distance, seed by seed"), lines)}
+"""
+
+
 def fig2(result: dict[str, Any]) -> str:
     rows = [
         (
@@ -1059,6 +1091,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     for section in (
         table1,
         corner_extraction,
+        refit,
         variants_naf,
         fig2,
         fig3,
