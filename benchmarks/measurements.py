@@ -550,31 +550,36 @@ defaults. Distance (m), {result["episodes"]} episodes.
 def refit(result: dict[str, Any]) -> str:
     rows = [
         (
-            row["corner"], row["updates"] or "none", row["steps"], row["mode"],
+            row["corner"], row["learned_from"], row["steps"], row["mode"],
             f"{sum(row['mean']) / len(row['mean']):.3f}", " ".join(f"{x:.3f}" for x in row["mean"]),
             " ".join(f"{x:.3f}" for x in row["median"]), f"{row['paper'][0]:.2f} ± {row['paper'][1]:.2f}",
-            " ".join(f"{x:.0f}" for x in row["seconds"]) if row["updates"] else "",
+            "" if None in row["seconds"] else " ".join(f"{x:.0f}" for x in row["seconds"]),
         )
         for row in result["rows"]
     ]  # fmt: skip
     lines = [
-        (row["task"], row["corner"], row["updates"] or "none", " ".join(f"{x:.3f}" for x in row["mean"]))
-        for row in result["lines"] if row["mode"] == "sample"
-    ]  # fmt: skip
-    header = ("corner", "refit", "steps", "acting", "distance", "seeds", "medians", "paper", "seconds of the refit")
+        (row["task"], row["corner"], row["learned_from"], " ".join(f"{x:.3f}" for x in row["mean"]))
+        for row in result["lines"]
+        if row["mode"] == "sample"
+    ]
+    header = ("corner", "learned from", "steps", "acting", "distance", "seeds", "medians", "paper", "seconds for both")
     return f"""## Refitted before they are composed
 
-Corners of the pusher from two lines of soft Q-learning, as they are and after so many updates of each from the replays
-of both (`qompose refit`); then composed with the usual or a long extraction. Distance (m),
-{result["episodes"]} episodes. Both lines are refitted one after the other on one core.
+Corners of the pusher from two lines of soft Q-learning: as they are, after {result["updates"]} further updates of each
+from its own replay, and after as many from the replays of both (`qompose refit`). Then they are composed, with so many
+steps of extraction. Distance (m), {result["episodes"]} episodes; seconds of the updates on one core.
 
-![distance against updates](refit.png)
+![distance of the composed policy](refit.png)
+
+The picture has the stochastic policy after the short extraction, and the policies of Table I that were trained on the
+corner itself.
 
 {table(header, rows)}
 
-The lines themselves, on their own tasks (stochastic policy): a refit for a corner is one with the other line of it.
+The lines on their own tasks (stochastic policy). One that learned from both replays did so with the other line of the
+corner.
 
-{table(("line", "for", "refit", "distance, seed by seed"), lines)}
+{table(("line", "for", "learned from", "distance, seed by seed"), lines)}
 """
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.refit [--seeds 3] [--total-steps 60000] [--study reproduce]
 
 `--study` is an output directory of `qompose reproduce table1`: trainings of soft Q-learning that are there already are
-used. Each corner is composed from its two lines as they are, and after `qompose.refit`, with short and long extraction;
-judged like the merged rows of Table I. A refitted line is measured on its own task, too. What is measured is kept in
-the study, so that an interrupted benchmark goes on. Writes results/refit.json and docs/refit.png.
+used. Each corner is composed from its two lines as they are, after as many further updates of each from its own replay,
+and after `qompose.refit` of the two; judged like the merged rows of Table I. The lines are measured on their own tasks,
+too. What is measured is kept in the study, so that an interrupted benchmark goes on. Writes results/refit.json and
+docs/refit.png.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
 from qompose.store import read_json, write_json
-from qompose.view.charts import draw_curves
+from qompose.view.charts import draw_bars
 from qompose.view.console import print_table
 
-UPDATES = (0, 20_000)  # of a refit; 0: the lines as they are
-STEPS = (qp.Extraction().steps, EXTRACTION_STEPS)
+AS_THEY_ARE, OWN, ALL = "as they are", "own replay", "both replays"
+SHORT = qp.Extraction().steps
+# What the lines learn from before they are composed -> steps of extraction.
+WAYS = {AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS)}
 MODES = ("sample", "best")
+UPDATES = 20_000  # of a refit
 PICTURE = RESULTS.parent / "docs" / "refit.png"
 
 
@@ -40,26 +44,28 @@ def lines_of(corner: str, seed: int) -> list[Case]:
     return [Case("sql", task, seed) for task in CORNERS[corner]]
 
 
-def file_of(study: Study, corner: str, seed: int, updates: int) -> Path:
-    return study.folder / "refit" / f"{corner}-s{seed}-{updates}.json"
+def file_of(study: Study, corner: str, seed: int, way: str) -> Path:
+    return study.folder / "refit" / f"{corner}-s{seed}-{way.replace(' ', '-')}.json"
 
 
-def measure(study: Study, corner: str, seed: int, updates: int) -> None:
+def measure(study: Study, corner: str, seed: int, way: str) -> None:
     """Refit the lines of a corner, compose, and evaluate all in each mode: figures of the distance (m)."""
     cases = lines_of(corner, seed)
     lines = tuple(load(study.run_of(case)) for case in cases)
-    if updates:
-        lines = qp.refit(*lines, updates=updates, seed=seed)
+    if way == OWN:
+        lines = tuple(qp.refit(line, updates=UPDATES, seed=seed)[0] for line in lines)
+    elif way == ALL:
+        lines = qp.refit(*lines, updates=UPDATES, seed=seed)
     composed = {
         str(steps): judge(qp.compose(lines[0] & lines[1], options=qp.Extraction(steps=steps, seed=seed)), corner, seed)
-        for steps in STEPS
+        for steps in WAYS[way]
     }
-    path = file_of(study, corner, seed, updates)
+    path = file_of(study, corner, seed, way)
     path.parent.mkdir(exist_ok=True)
     write_json(path, {
         "composed": composed,
         "lines": {case.task: judge(line, case.task, seed) for case, line in zip(cases, lines, strict=True)},
-        "seconds": sum(line.provenance["refit"]["seconds"] for line in lines) if updates else 0.0,
+        "seconds": sum(line.provenance["refit"]["seconds"] for line in lines) if way != AS_THEY_ARE else None,
         "system": describe_system(), "trained_by": study.systems_of(cases),
     })  # fmt: skip
 
@@ -73,9 +79,9 @@ def judge(skill: Skill, task: str, seed: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def measuring_job(study: Study, corner: str, seed: int, updates: int) -> Job:
-    file = file_of(study, corner, seed, updates)
-    words = ("--study", str(study.folder), "--measure", corner, str(seed), str(updates))
+def measuring_job(study: Study, corner: str, seed: int, way: str) -> Job:
+    file = file_of(study, corner, seed, way)
+    words = ("--study", str(study.folder), "--measure", corner, str(seed), way)
     needs = tuple(study.training_job(case).file for case in lines_of(corner, seed))
     return Job(f"refit-{file.stem}", ("benchmarks.refit", *words), file, needs)
 
@@ -84,56 +90,48 @@ def summarise(study: Study) -> dict[str, Any]:
     """The corners, then the lines; of every figure a value for each seed."""
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
-    for corner, updates in itertools.product(CORNERS, UPDATES):
-        records = [read_json(file_of(study, corner, seed, updates)) for seed in range(study.seeds)]
-        shared = {"corner": corner, "updates": updates, "seconds": [record["seconds"] for record in records]}
+    for corner, way in itertools.product(CORNERS, WAYS):
+        records = [read_json(file_of(study, corner, seed, way)) for seed in range(study.seeds)]
+        shared = {"corner": corner, "learned_from": way}
         rows += [
-            {**shared, "steps": steps, "mode": mode,
+            {**shared, "steps": steps, "mode": mode, "seconds": [record["seconds"] for record in records],
              **gather([record["composed"][str(steps)][mode] for record in records]),
              "paper": list(paper_figure("sql", corner, merged=True))}
-            for steps, mode in itertools.product(STEPS, MODES)
+            for steps, mode in itertools.product(WAYS[way], MODES)
         ]  # fmt: skip
         lines += [
-            {"corner": corner, "updates": updates, "task": task, "mode": mode,
-             **gather([record["lines"][task][mode] for record in records])}
+            {**shared, "task": task, "mode": mode, **gather([record["lines"][task][mode] for record in records])}
             for task, mode in itertools.product(CORNERS[corner], MODES)
-        ]  # fmt: skip
-    return {"rows": rows, "lines": lines, "episodes": EPISODES}
+        ]
+    return {"rows": rows, "lines": lines, "episodes": EPISODES, "updates": UPDATES}
 
 
 def gather(figures: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [one[name] for one in figures] for name in figures[0]}
 
 
-def trained_on(corner: str) -> float:
-    """Mean distance of the policies that Table I trained on a corner itself."""
-    wanted = {"algorithm": "sql", "task": corner, "mode": "sample", "merged": False}
-    return float(
-        np.mean(next(r["seeds"] for r in read_results("table1")["result"]["rows"] if r.items() >= wanted.items()))
-    )
+def trained_on(corner: str) -> list[float]:
+    """Mean distance of each policy that Table I trained on a corner itself."""
+    rows = read_results("table1")["result"]["rows"]
+    (found,) = [
+        row["seeds"] for row in rows
+        if (row["algorithm"], row["task"], row["mode"], row["merged"]) == ("sql", corner, "sample", False)
+    ]  # fmt: skip
+    return found
 
 
-def draw(path: Path, rows: list[dict[str, Any]], seeds: int) -> None:
-    """Distance by updates of the refit, long extraction, a line for each seed."""
-    long = [row for row in rows if row["steps"] == EXTRACTION_STEPS]
+def draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Distance of the stochastic policy after a short extraction, beside that of policies trained on the corner."""
     panels = {
         corner: {
-            mode: [
-                [[row["updates"], row["mean"][seed]] for row in long if (row["corner"], row["mode"]) == (corner, mode)]
-                for seed in range(seeds)
-            ]
-            for mode in MODES
+            **{row["learned_from"]: row["mean"] for row in rows
+               if (row["corner"], row["steps"], row["mode"]) == (corner, SHORT, "sample")},
+            "trained on it": trained_on(corner),
         }
         for corner in CORNERS
-    }
-    levels = {corner: {"trained on it": trained_on(corner)} for corner in CORNERS}
-    draw_curves(
-        path,
-        panels,
-        labels=("updates of the lines from both replays", "final distance (m)"),
-        logarithmic="y",
-        levels=levels,
-    )
+    }  # fmt: skip
+    highest = max(max(seeds) for bars in panels.values() for seeds in bars.values())
+    draw_bars(path, panels, label="final distance (m)", top=1.05 * highest)
 
 
 def main() -> None:
@@ -141,28 +139,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--total-steps", type=int, default=60_000)
     parser.add_argument("--study", type=Path, default=Path("reproduce"))
-    parser.add_argument("--measure", nargs=3, metavar=("CORNER", "SEED", "UPDATES"), help="for the parent process")
+    parser.add_argument("--measure", nargs=3, metavar=("CORNER", "SEED", "WAY"), help="for the parent process")
     options = parser.parse_args()
     study = Study(options.study, options.seeds, options.total_steps)
     if options.measure is not None:
-        corner, *numbers = options.measure
-        measure(study, corner, *map(int, numbers))
+        corner, seed, way = options.measure
+        measure(study, corner, int(seed), way)
         return
     study.open()
-    cases = list(itertools.product(CORNERS, range(options.seeds), UPDATES))
-    trainings = dict.fromkeys(line for corner, seed, _ in cases for line in lines_of(corner, seed))
+    cases = list(itertools.product(CORNERS, range(options.seeds), WAYS))
+    missing = [case for case in cases if not file_of(study, *case).exists()]
+    trainings = [line for corner, seed, _ in missing for line in lines_of(corner, seed)]
     study.run("refit", trainings, [measuring_job(study, *case) for case in cases])
     records = [read_json(file_of(study, *case)) for case in cases]
     systems = {json.dumps(system, sort_keys=True): system for system in made_by(records)}
     result = {**summarise(study), "made_by": list(systems.values())}
     command = f"python -m benchmarks.refit --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("refit", result, command=command, seed=list(range(options.seeds)))
-    draw(PICTURE, result["rows"], options.seeds)
+    draw(PICTURE, result["rows"])
     print_table(
         f"composed corners: distance (m), mean of {options.seeds} seed(s)",
-        ("corner", "refit", "steps", "acting", "distance", "seeds", "the paper"),
+        ("corner", "learned from", "steps", "acting", "distance", "seeds", "the paper"),
         [
-            (row["corner"], row["updates"], row["steps"], row["mode"], f"{np.mean(row['mean']):.3f}",
+            (row["corner"], row["learned_from"], row["steps"], row["mode"], f"{np.mean(row['mean']):.3f}",
              " ".join(f"{x:.3f}" for x in row["mean"]), f"{row['paper'][0]:.2f}")
             for row in result["rows"]
         ],

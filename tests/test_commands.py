@@ -183,7 +183,7 @@ def test_an_interrupted_training_says_what_is_saved_with_status_130(tiny_flags, 
 # --------------------------------------------------------------------------------------------------------- refit
 
 
-def test_refitted_skills_are_saved_each_under_its_own_name_and_composed(run, ask, tiny_runs, tiny_skills):
+def test_refitted_skills_are_saved_each_under_its_own_name_and_composed(ask, tiny_runs, tiny_skills):
     answer = ask("refit", *tiny_runs.values(), "--updates", 30, "--seed", 1)
     assert answer["skills"] == ["skills/right-refit", "skills/top-refit"] and answer["updates"] == 30
     for path, before in zip(answer["skills"], tiny_skills.values(), strict=True):
@@ -203,10 +203,19 @@ def test_refitting_prints_its_work_and_replaces_only_if_told_so(run, refused, ti
     message = refused(*command)
     assert "x/right-refit exists already; choose another --output-dir or give --overwrite" in message
     assert fingerprint(tmp_path) == before
-    run(*command, "--overwrite")
-    right = tiny_runs["right"]
-    assert "two of the skills have the same name" in refused("refit", right, right, "--output-dir", "y")
-    assert "at least two skills" in refused("refit", right, "--output-dir", "y")
+    run(*command, "--overwrite", "--seed", 1)
+    assert load("x/top-refit").provenance["refit"]["seed"] == 1
+
+
+def test_nothing_is_refitted_that_could_not_be_saved(refused, tiny_runs, fingerprint, tmp_path, monkeypatch):
+    monkeypatch.setattr("qompose.training.refit.refit", lambda *_, **__: pytest.fail("the work was begun"))
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "notes" / "top-refit").mkdir(parents=True)
+    (tmp_path / "notes" / "top-refit" / "idea.txt").write_text("precious")
+    before, command = fingerprint(tmp_path), ["refit", *tiny_runs.values(), "--overwrite", "--output-dir"]
+    assert "file is no folder that can be written to; choose another place" in refused(*command, "file")
+    assert "skill 'notes/top-refit': 'idea.txt': does not belong here" in refused(*command, "notes")
+    assert fingerprint(tmp_path) == before
 
 
 # ------------------------------------------------------------------------------------------------------- compose

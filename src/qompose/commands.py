@@ -20,7 +20,7 @@ import tyro
 from qompose.envs.watchdog import PATIENCE
 from qompose.evaluation import choose_task, evaluate
 from qompose.shipped import find_skill, load, shipped_skills
-from qompose.skill.artifact import Skill
+from qompose.skill.artifact import Skill, check_place
 from qompose.skill.expression import Expression, from_weights, gpi, spell_sum, title_of
 from qompose.skill.notation import read_expression
 from qompose.store import parse_json
@@ -145,12 +145,9 @@ def refit(
     from qompose.training import refit as refitting
 
     loaded = [load(path) for path in skills]
-    places = [output_dir / refitting.name_refitted(skill) for skill in loaded]
-    if len(set(places)) < len(places):
-        raise QomposeError("two of the skills have the same name, and so would what is saved; train with --name")
+    places = [output_dir / name for name in refitting.name_refitted(loaded)]
     for place in places:
-        if place.exists() and not overwrite:
-            raise QomposeError(f"{place} exists already; choose another --output-dir or give --overwrite")
+        check_place(place, overwrite=overwrite)  # before the work
     with bars() as shown:
         refitted = refitting.refit(*loaded, updates=updates, seed=seed, on_progress=shown.update)
     for skill, place in zip(refitted, places, strict=True):
@@ -207,8 +204,7 @@ def compose(
     expression = _express(skills, weights, operator, temperature)
     name = name or title_of(expression)[:64].rstrip("-._")
     directory = output_dir or Path("skills") / name
-    if directory.exists() and not overwrite:
-        raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
+    check_place(directory, overwrite=overwrite)
     if correct_residuals and not correct:
         raise QomposeError("--correct-residuals says how to correct; give --correct, too")
     with bars() as shown:

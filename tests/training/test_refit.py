@@ -8,7 +8,7 @@ from qompose.skill.algebra import unite_replays
 from qompose.tasks.task import relabel
 from qompose.training import refit as refitting
 from qompose.training.offline import Extraction, compose
-from qompose.training.refit import refit
+from qompose.training.refit import name_refitted, refit
 from qompose.training.rewards import task_of
 from qompose.training.start import digest_of
 from qompose.types import QomposeError
@@ -38,10 +38,10 @@ def bellman_error(skill, data):
     return np.mean(np.square(after - skill.q(data.observation, data.action)))
 
 
-def test_a_skill_comes_to_know_what_the_other_has_seen(pair, refitted):
+def test_values_come_to_agree_with_one_another_on_what_the_other_has_seen(pair, refitted):
     for before, after, other in zip(pair, refitted[0], pair[::-1], strict=True):
-        unknown = relabel(task_of(before), other.replay)
-        assert bellman_error(after, unknown) < 0.9 * bellman_error(before, unknown)
+        theirs = relabel(task_of(before), other.replay)
+        assert bellman_error(after, theirs) < 0.9 * bellman_error(before, theirs)
 
 
 def test_each_learns_from_all_transitions_with_the_rewards_of_its_own_task(pair, monkeypatch):
@@ -62,12 +62,11 @@ def test_each_learns_from_all_transitions_with_the_rewards_of_its_own_task(pair,
 
 def test_learning_goes_on_from_the_skill_as_it_is(pair):
     after, _ = refit(*pair, updates=1)
-    states, actions = pair[0].replay.observation[:50], pair[0].replay.action[:50]
-    before = pair[0].q(states, actions)
-    np.testing.assert_allclose(after.q(states, actions), before, atol=0.05 * np.ptp(before) + 0.05)
     for network in ("critic", "sampler"):
-        old, new = (getattr(skill, network).arrays["weight_out"] for skill in (pair[0], after))
-        assert not np.array_equal(old, new)
+        old, new = (getattr(skill, network).arrays for skill in (pair[0], after))
+        # One step of Adam moves no number by more than its rate.
+        assert all(np.abs(new[name] - array).max() <= 1.1e-3 for name, array in old.items())
+        assert not np.array_equal(old["weight_out"], new["weight_out"])
 
 
 def test_a_refitted_skill_is_the_skill_but_for_its_networks_and_where_they_come_from(pair, refitted, tmp_path):
@@ -75,6 +74,8 @@ def test_a_refitted_skill_is_the_skill_but_for_its_networks_and_where_they_come_
         assert after.name == f"{before.name}-refit"
         record = after.provenance["refit"]
         assert (record["updates"], record["seed"]) == (UPDATES, 0)
+        assert record["hyperparameters"]["planned_updates"] == UPDATES and "results" not in after.provenance
+        assert record["hyperparameters"]["temperature"] == before.temperature
         assert record["skills"] == [{"name": skill.name, "sha256": digest_of(skill)} for skill in pair]
         same = ("temperature", "discount", "task", "observation", "action", "horizon", "terminates", "composition")
         assert all(getattr(before, field) == getattr(after, field) for field in same)
@@ -102,18 +103,26 @@ def test_the_seed_decides_every_bit(pair):
     assert digest_of(first) == digest_of(again) != digest_of(other)
 
 
-def test_a_refit_that_diverges_is_refused(pair, monkeypatch):
-    diverging = iter([(5, None, {"q": 1.0, "critic_loss": float("nan")})])
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e13])
+def test_a_refit_that_diverges_is_refused(pair, monkeypatch, loss):
+    diverging = iter([(5, None, {"q": 1.0, "critic_loss": loss})])
     monkeypatch.setattr(refitting, "learn_from_log", lambda *_, **__: diverging)
     with pytest.raises(QomposeError, match="'right' diverged after 5 updates; give fewer, or another seed"):
         refit(*pair, updates=9)
 
 
+def test_no_two_refitted_skills_have_the_same_name(pair):
+    alike, long = replace(pair[0], name="x"), replace(pair[0], name="y" * 64)
+    assert name_refitted([alike, pair[0], alike, alike]) == ["x-refit", "right-refit", "x-refit-2", "x-refit-3"]
+    names = name_refitted([long] * 12)
+    assert len(set(names)) == 12 and all(replace(alike, name=name).name == name for name in names)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a, b: (a,), "at least two skills"),
-        (lambda a, b: (a, replace(b, replay=None)), "'top' carries no replay"),
+        (lambda a, b: (), "there is nothing to compose; give at least one skill"),
+        (lambda a, b: (a, replace(b, replay=None)), "'top' carries no replay to learn from; save it"),
         (lambda a, b: (a, replace(b, discount=0.5)), "discount: 0.9+ and 0.5 differ"),
         (lambda a, b: (a, replace(b, task={"id": "Pendulum-v1", "options": {}})), "cannot be computed from stored"),
         (lambda a, b: (compose(a & b, extract=False), b), "is composed; only the rewards of single skills"),

@@ -246,10 +246,8 @@ class Skill(Expression):
         target = Path(directory)
         data = self.replay if replay else None
         with naming(f"skill {show(str(directory))}"):
-            if overwrite and os.path.lexists(target):
-                found = store.check_names(target, (MANIFEST, CARD, *FILES))
-                if found and MANIFEST not in found:
-                    raise QomposeError("is not a skill and is not overwritten; choose another name")
+            if overwrite:
+                _check_replaceable(target)
             store.publish(target, lambda folder: self._write(folder, data), overwrite=overwrite)
         return target
 
@@ -372,6 +370,24 @@ def _check_replay(replay: Transition, observation_size: int, action_size: int, t
 
 
 # ---------------------------------------------------------------------------------------------------- compatibility
+
+
+def check_place(directory: Path, *, overwrite: bool) -> None:
+    """Refuse a place at which a skill could not be saved, before the work of making it; writes nothing."""
+    if os.path.lexists(directory) and not overwrite:
+        raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
+    with naming(f"skill {show(str(directory))}"):
+        _check_replaceable(directory)
+        above = next(place for place in directory.absolute().parents if os.path.lexists(place))
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise QomposeError(f"{above} is no folder that can be written to; choose another place")
+
+
+def _check_replaceable(directory: Path) -> None:
+    if os.path.lexists(directory):
+        found = store.check_names(directory, (MANIFEST, CARD, *FILES))
+        if found and MANIFEST not in found:
+            raise QomposeError("is not a skill and is not overwritten; choose another name")
 
 
 def check_compatible(skills: Sequence[Skill]) -> None:

@@ -24,8 +24,8 @@ def learn_from_log(
     """Yield (updates, state of the agent, figures of the last update) at each of the rising `marks`.
 
     The update is that of online training; only the data differ: a fixed set, drawn from uniformly. Randomness is
-    numbered by update, so that the states do not depend on the marks. Without a `state` to begin with the agent is
-    fresh, and calibrated by the data.
+    numbered by update, so that the states do not depend on the marks. Without a `state` of the agent to begin with
+    (from `agent.start`) the agent is fresh, and calibrated by the data.
     """
     data = Transition(*map(jnp.asarray, transitions))
     root, done, figures = stream(seed, LEARN), 0, {}

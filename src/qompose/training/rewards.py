@@ -23,7 +23,7 @@ def task_of(skill: Skill) -> Task:
     if name is None:
         raise QomposeError(
             f"skill {skill.name!r} learned {skill.task['id']!r}, whose rewards cannot be computed from stored "
-            "transitions; compose without them"
+            "transitions; do without them"
         )
     task = make_task(name, **skill.task["options"])
     facts = {

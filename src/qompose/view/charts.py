@@ -103,11 +103,11 @@ def draw_curves(
 
 
 def draw_bars(
-    path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str
+    path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, Sequence[float]]], *, label: str, top: float = 1.05
 ) -> dict[str, Any]:
     """Draw shares, a panel for each group: a bar for the mean of the seeds, a dot for each; return the numbers.
 
-    panels: title -> name -> the share of each seed; label: of the axis.
+    panels: title -> name -> the share of each seed; label: of the axis, which ends at `top`: for shares above 1.
     """
     target = check_target(path)
     figure = make_figure(1.0 + 2.8 * len(panels), 3.4)
@@ -117,7 +117,7 @@ def draw_bars(
         for index, (name, shares) in enumerate(rows.items()):
             place.bar(name, float(np.mean(shares)), color=COLOURS[index % len(COLOURS)], width=0.6, alpha=0.6)
             place.plot([name] * len(shares), shares, "o", color=INK, markersize=4)
-        place.set_ylim(0.0, 1.05)
+        place.set_ylim(0.0, top)
         place.set_axisbelow(True)
         for word in place.get_xticklabels():
             word.set(fontsize=9, rotation=40, horizontalalignment="right", rotation_mode="anchor")
