@@ -186,6 +186,7 @@ def test_an_interrupted_training_says_what_is_saved_with_status_130(tiny_flags, 
 def test_refitted_skills_are_saved_each_under_its_own_name_and_composed(ask, tiny_runs, tiny_skills):
     answer = ask("refit", *tiny_runs.values(), "--updates", 30, "--seed", 1)
     assert answer["skills"] == ["skills/right-refit", "skills/top-refit"] and answer["updates"] == 30
+    assert answer["seconds"] > 0.0
     for path, before in zip(answer["skills"], tiny_skills.values(), strict=True):
         record = load(path).provenance["refit"]
         assert (record["updates"], record["seed"]) == (30, 1)

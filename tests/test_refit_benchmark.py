@@ -70,7 +70,7 @@ def test_each_way_learns_from_what_it_says(tmp_path, monkeypatch, way, learned):
 
     class Line:
         def __init__(self, name):
-            self.name, self.provenance = name, {"refit": {"seconds": 1.0}}
+            self.name = name
 
         def __and__(self, other):
             return (self.name, other.name)
@@ -90,7 +90,7 @@ def test_each_way_learns_from_what_it_says(tmp_path, monkeypatch, way, learned):
     refit.measure(study, "PushBottomLeft", 3, way)
     record = store.read_json(refit.file_of(study, "PushBottomLeft", 3, way))
     end = ", refitted" if learned else ""
-    assert calls == learned and record["seconds"] == (2.0 if learned else None)
+    assert calls == learned and (record["seconds"] is None) == (not learned)
     for steps in refit.WAYS[way]:
         wanted = (f"sql-push-left-s3{end}", f"sql-push-bottom-s3{end}", steps)
         assert record["composed"][str(steps)]["sample"]["mean"] == str(wanted)

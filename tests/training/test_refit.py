@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -45,17 +46,18 @@ def test_values_come_to_agree_with_one_another_on_what_the_other_has_seen(pair, 
 
 
 def test_each_learns_from_all_transitions_with_the_rewards_of_its_own_task(pair, monkeypatch):
-    seen, learn = [], refitting.learn_from_log
+    seen, learn, own = {}, refitting.learn_from_log, [skill.sampler.arrays["weight_out"] for skill in pair]
 
     def look(agent, data, marks, **begin):
-        seen.append(data)
+        owner = [np.array_equal(begin["state"].sampler.network.weight_out, weights) for weights in own]
+        seen[owner.index(True)] = data
         return learn(agent, data, marks, **begin)
 
     monkeypatch.setattr(refitting, "learn_from_log", look)
     refit(*pair, updates=1)
     union = unite_replays(pair)
-    for skill, data in zip(pair, seen, strict=True):
-        for found, wanted in zip(data, relabel(task_of(skill), union), strict=True):
+    for index, skill in enumerate(pair):
+        for found, wanted in zip(seen[index], relabel(task_of(skill), union), strict=True):
             assert np.array_equal(found, wanted)
     assert not np.allclose(seen[0].reward, seen[1].reward)
 
@@ -95,7 +97,28 @@ def test_refitted_skills_are_composed_like_any(refitted):
 
 def test_the_bar_of_each_skill_moves_to_its_end(refitted):
     marks = [1_000, 2_000, 3_000, 4_000, UPDATES]
-    assert refitted[1] == [(f"refitting {name}", mark, UPDATES) for name in ("right", "top") for mark in marks]
+    for name in ("right", "top"):  # side by side, in any order
+        assert [told for told in refitted[1] if told[0] == f"refitting {name}"] == [
+            (f"refitting {name}", mark, UPDATES) for mark in marks
+        ]
+
+
+def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch):
+    marks = []
+
+    def learn(agent, data, marks_of_all, *, seed, state):
+        for mark in marks_of_all:
+            marks.append(mark)
+            time.sleep(0.01)
+            yield mark, state, {"critic_loss": 0.0}
+
+    def interrupt(*told):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refitting, "learn_from_log", learn)
+    with pytest.raises(KeyboardInterrupt):
+        refit(*pair, updates=1_000_000, on_progress=lambda name, *_: interrupt() if name.endswith("right") else None)
+    assert len(marks) < 20
 
 
 def test_the_seed_decides_every_bit(pair):
@@ -105,8 +128,8 @@ def test_the_seed_decides_every_bit(pair):
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e13])
 def test_a_refit_that_diverges_is_refused(pair, monkeypatch, loss):
-    diverging = iter([(5, None, {"q": 1.0, "critic_loss": loss})])
-    monkeypatch.setattr(refitting, "learn_from_log", lambda *_, **__: diverging)
+    diverging = [(5, None, {"q": 1.0, "critic_loss": loss})]
+    monkeypatch.setattr(refitting, "learn_from_log", lambda *_, **__: iter(diverging))
     with pytest.raises(QomposeError, match="'right' diverged after 5 updates; give fewer, or another seed"):
         refit(*pair, updates=9)
 

@@ -11,8 +11,11 @@ transitions are shared, and nothing makes the critic cautious about actions that
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +25,7 @@ from qompose.agents.sql import SQL, SQLState
 from qompose.run import command_line, describe_system, now, plain
 from qompose.skill.algebra import as_network, unite_replays
 from qompose.skill.artifact import Skill, check_compatible
-from qompose.tasks.task import relabel
+from qompose.tasks.task import Task, relabel
 from qompose.training.learner import LARGEST_LOSS
 from qompose.training.logged import CHUNK, learn_from_log
 from qompose.training.rewards import task_of
@@ -40,10 +43,10 @@ def refit(
     `updates` of critic and sampler each, at the skill's temperature and discount and with SQL's other defaults: fresh
     optimisers, learning rates that fall once more. Only rewards are computed anew; where an action leads is taken as it
     was seen, so that all skills must come from the same physics. All draw the same transitions and noise. Returned are
-    new skills in the same order, named NAME-refit, each with its own replay. `on_progress(what, done, total)` is told
-    how far the work is. Raises QomposeError for no skill, impossible numbers, skills that do not fit together, that are
-    composed, not of soft Q-learning or without a replay, tasks whose rewards cannot be computed anew (only those of
-    qompose can), and for a skill that diverges.
+    new skills in the same order, named NAME-refit, each with its own replay. They learn side by side, in a thread each:
+    `on_progress(what, done, total)` is told from there how far one is. Raises QomposeError for no skill, impossible
+    numbers, skills that do not fit together, that are composed, not of soft Q-learning or without a replay, tasks whose
+    rewards cannot be computed anew (only those of qompose can), and for a skill that diverges.
     """
     for name, value, least, most in (("updates", updates, 1, MOST_UPDATES), ("seed", seed, 0, 2**32 - 1)):
         if find_misfit("int", value) or not least <= value <= most:
@@ -55,23 +58,31 @@ def refit(
             raise QomposeError(f"skill {skill.name!r} carries no replay to learn from; save it with its replay")
     union = unite_replays(skills)
     seen = [{"name": skill.name, "sha256": digest_of(skill)} for skill in skills]
-    refitted = []
-    for skill, task, name in zip(skills, tasks, name_refitted(skills), strict=True):
+    stop = threading.Event()
+
+    def learn_on(skill: Skill, task: Task, name: str) -> Skill:
         begin = time.perf_counter()
-        tell = partial(on_progress, f"refitting {skill.name}") if on_progress else None
         agent = replace(agent_of(skill), planned_updates=updates)
-        state = _learn_on(agent, skill, relabel(task, union), seed, tell)
+        tell = partial(on_progress, f"refitting {skill.name}") if on_progress else None
+        state = _learn_on(agent, skill, relabel(task, union), seed, stop, tell)
         record = {
             "command": command_line(), "created": now(), "updates": updates, "seed": seed, "skills": seen,
             "hyperparameters": plain(agent), "seconds": round(time.perf_counter() - begin, 2),
             "versions": describe_system()["versions"],
         }  # fmt: skip
         earlier = {key: value for key, value in skill.provenance.items() if key != "results"}  # of other networks
-        refitted.append(replace(
+        return replace(
             skill, name=name, critic=as_network(state.critic), sampler=as_network(state.sampler),
             provenance={**earlier, "refit": record},
-        ))  # fmt: skip
-    return tuple(refitted)
+        )  # fmt: skip
+
+    # One update keeps one core busy; a thread for each skill takes them all.
+    with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
+        try:
+            return tuple(pool.map(learn_on, skills, tasks, name_refitted(skills)))
+        except BaseException:  # nobody waits for what is left
+            stop.set()
+            raise
 
 
 def name_refitted(skills: Sequence[Skill]) -> list[str]:
@@ -85,7 +96,12 @@ def name_refitted(skills: Sequence[Skill]) -> list[str]:
 
 
 def _learn_on(
-    agent: SQL, skill: Skill, data: Transition, seed: int, on_progress: Callable[[int, int], None] | None
+    agent: SQL,
+    skill: Skill,
+    data: Transition,
+    seed: int,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None] | None,
 ) -> SQLState:
     """The state of the agent, begun with the skill, after its planned updates on data with the skill's own rewards."""
     state, updates = state_of(agent, skill), agent.planned_updates or 0
@@ -96,4 +112,6 @@ def _learn_on(
         if on_progress is not None:
             on_progress(done, updates)
         state = learned
+        if stop.is_set():
+            break
     return state
