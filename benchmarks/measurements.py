@@ -1003,7 +1003,7 @@ def wall_clock(result: dict[str, Any]) -> str:
     median = median_seconds(result["rows"])
     return f"""## From nothing to a composition
 
-The demonstration, without its film and with {result["total_steps"]} steps for each skill instead of 60000: seconds
+The demonstration, without refit and film, with {result["total_steps"]} steps for each skill instead of 60000: seconds
 until everything is trained, composed, evaluated and drawn, and mean distances of 100 episodes (m). The bars of left and
 bottom are {bars}. A seed that misses one counts as never: median {median:.0f} s (bar: {result["bar"]:.0f}:
 {"met" if median <= result["bar"] else "**missed**"}).

@@ -2,8 +2,9 @@
 
     python -m benchmarks.wall_clock [--seeds 5] [--total-steps 44000]
 
-Each seed is a `qompose demo` of its own, without the video: two trainings side by side, one for each core, composition,
-100 episodes of all three in two ways, and the picture. Nothing is compiled or trained before. Needs two idle cores.
+Each seed is a `qompose demo` of its own, without refit and video: two trainings side by side, one for each core,
+composition, 100 episodes of all three in two ways, and the picture. Nothing is compiled or trained before. Needs two
+idle cores.
 Writes results/wall_clock.json when all seeds are done.
 """
 
@@ -29,7 +30,8 @@ SECONDS, DISTANCES = 300.0, {"push-left": 0.10, "push-bottom": 0.06}  # the bars
 def measure(seed: int, total_steps: int) -> dict[str, Any]:
     """One demonstration, as a user starts it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["demo", "--total-steps", str(total_steps), "--seed", str(seed), "--output-dir", folder, "--no-video"]
+        command = ["demo", "--total-steps", str(total_steps), "--seed", str(seed), "--output-dir", folder]
+        command += ["--no-refit", "--no-video"]
         begin = time.perf_counter()
         done = subprocess.run([sys.executable, "-m", "qompose", *command, "--json"], capture_output=True, text=True)
         seconds = time.perf_counter() - begin

@@ -439,6 +439,7 @@ def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switc
 
 def demo(
     pretrained: Switch = False,
+    refit: bool = True,
     output_dir: Path = Path("demo"),
     total_steps: int = 60_000,
     episodes: int = 100,
@@ -450,6 +451,7 @@ def demo(
 
     Args:
         pretrained: Use the shipped skills instead of training.
+        refit: Let the two trained skills learn on, offline, from each other's experience before they are composed.
         output_dir: Where everything goes; what an earlier demo left there is replaced.
         total_steps: Environment steps for each skill.
         episodes: Episodes of each evaluation.
@@ -460,8 +462,9 @@ def demo(
     from qompose import demo as demonstration
 
     report = demonstration.run_demo(
-        output_dir, pretrained=pretrained, total_steps=total_steps, episodes=episodes, seed=seed, video=video
-    )
+        output_dir, pretrained=pretrained, refit=refit, total_steps=total_steps, episodes=episodes, seed=seed,
+        video=video,
+    )  # fmt: skip
     if json:
         return report
     demonstration.print_report(report)

@@ -21,6 +21,7 @@ from qompose.shipped import load, shipped_skills
 from qompose.skill.artifact import Skill
 from qompose.training.offline import Extraction, compose
 from qompose.training.online import Training
+from qompose.training.refit import refit as learn_on
 from qompose.training.session import SKILL, skill_name
 from qompose.types import QomposeError
 from qompose.view.console import Bars, bars, print_table
@@ -29,6 +30,7 @@ CONSTITUENTS = ("PushLeft", "PushBottom")
 COMPOSED = "PushBottomLeft"
 PAPER = {task: paper_figure("sql", task, merged=task == COMPOSED) for task in (*CONSTITUENTS, COMPOSED)}
 MODES = ("sample", "best")
+REFIT_UPDATES = 20_000
 POLL = 0.5  # s between looks at the metrics of the runs
 MARKER = ".qompose-demo"
 # What a demonstration writes, without suffixes.
@@ -36,9 +38,12 @@ WRITTEN = {*(skill_name(task) for task in (*CONSTITUENTS, COMPOSED)), "final_pos
 
 
 def run_demo(
-    output_dir: Path, *, pretrained: bool, total_steps: int, episodes: int, seed: int, video: bool
+    output_dir: Path, *, pretrained: bool, refit: bool, total_steps: int, episodes: int, seed: int, video: bool
 ) -> dict[str, Any]:
-    """Run the demonstration; everything goes into `output_dir`, the figures into its report.json."""
+    """Run the demonstration; everything goes into `output_dir`, the figures into its report.json.
+
+    With `refit` skills that were trained here learn on from each other's replays before they are composed.
+    """
     if episodes < 1:
         raise QomposeError(f"episodes is {episodes}; it must be at least 1")
     Training(total_steps=total_steps, seed=seed)  # refuses what the trainings would, before anything is cleared
@@ -48,7 +53,10 @@ def run_demo(
     with bars() as shown:
         if not pretrained:
             skills = _timed(seconds, "training", lambda: _train_both(output_dir, total_steps, seed, shown))
-        composed = _timed(seconds, "extraction", lambda: _compose(skills, output_dir, seed, shown))
+        parts = list(skills.values())
+        if refit and not pretrained:
+            parts = _timed(seconds, "refit", lambda: _refit(parts, seed, shown))
+        composed = _timed(seconds, "extraction", lambda: _compose(parts, output_dir, seed, shown))
         everything = {**skills, COMPOSED: composed}
         results = _timed(seconds, "evaluation", lambda: _evaluate_all(everything, episodes, seed, shown))
         report = _report(everything, results, seconds, seed, pretrained)
@@ -166,8 +174,12 @@ def _check_workers(workers: dict[str, subprocess.Popen[bytes]], output_dir: Path
             raise QomposeError(f"training {task} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}")
 
 
-def _compose(skills: dict[str, Skill], output_dir: Path, seed: int, shown: Bars) -> Skill:
-    first, second = skills.values()
+def _refit(skills: list[Skill], seed: int, shown: Bars) -> list[Skill]:
+    return list(learn_on(*skills, updates=REFIT_UPDATES, seed=seed, on_progress=shown.update))
+
+
+def _compose(skills: list[Skill], output_dir: Path, seed: int, shown: Bars) -> Skill:
+    first, second = skills
     composed = compose(
         first & second,
         name=skill_name(COMPOSED),
