@@ -98,9 +98,8 @@ def test_refitted_skills_are_composed_like_any(refitted):
 def test_the_bar_of_each_skill_moves_to_its_end(refitted):
     marks = [1_000, 2_000, 3_000, 4_000, UPDATES]
     for name in ("right", "top"):  # side by side, in any order
-        assert [told for told in refitted[1] if told[0] == f"refitting {name}"] == [
-            (f"refitting {name}", mark, UPDATES) for mark in marks
-        ]
+        told = [rest for what, *rest in refitted[1] if what == f"{name}-refit"]
+        assert told == [[mark, UPDATES] for mark in marks]
 
 
 def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch):
@@ -117,7 +116,7 @@ def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch):
 
     monkeypatch.setattr(refitting, "learn_from_log", learn)
     with pytest.raises(KeyboardInterrupt):
-        refit(*pair, updates=1_000_000, on_progress=lambda name, *_: interrupt() if name.endswith("right") else None)
+        refit(*pair, updates=1_000_000, on_progress=lambda name, *_: interrupt() if name == "right-refit" else None)
     assert len(marks) < 20
 
 

@@ -44,7 +44,7 @@ def refit(
     optimisers, learning rates that fall once more. Only rewards are computed anew; where an action leads is taken as it
     was seen, so that all skills must come from the same physics. All draw the same transitions and noise. Returned are
     new skills in the same order, named NAME-refit, each with its own replay. They learn side by side, in a thread each:
-    `on_progress(what, done, total)` is told from there how far one is. Raises QomposeError for no skill, impossible
+    `on_progress(name, done, total)` is told from there how far one is. Raises QomposeError for no skill, impossible
     numbers, skills that do not fit together, that are composed, not of soft Q-learning or without a replay, tasks whose
     rewards cannot be computed anew (only those of qompose can), and for a skill that diverges.
     """
@@ -63,7 +63,7 @@ def refit(
     def learn_on(skill: Skill, task: Task, name: str) -> Skill:
         begin = time.perf_counter()
         agent = replace(agent_of(skill), planned_updates=updates)
-        tell = partial(on_progress, f"refitting {skill.name}") if on_progress else None
+        tell = partial(on_progress, name) if on_progress else None
         state = _learn_on(agent, skill, relabel(task, union), seed, stop, tell)
         record = {
             "command": command_line(), "created": now(), "updates": updates, "seed": seed, "skills": seen,

@@ -107,7 +107,7 @@ def draw_bars(
 ) -> dict[str, Any]:
     """Draw shares, a panel for each group: a bar for the mean of the seeds, a dot for each; return the numbers.
 
-    panels: title -> name -> the share of each seed; label: of the axis, which ends at `top`: for shares above 1.
+    panels: title -> name -> the share of each seed; label: of the axis; top: where that ends, if they are no shares.
     """
     target = check_target(path)
     figure = make_figure(1.0 + 2.8 * len(panels), 3.4)
