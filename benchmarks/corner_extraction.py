@@ -21,6 +21,7 @@ from benchmarks.options import read_options
 from qompose.paper.study import CORNERS, EPISODES, Case, Study
 from qompose.paper.table1 import paper_figure
 from qompose.shipped import load
+from qompose.skill.artifact import Skill
 from qompose.store import read_json, write_json
 from qompose.view.console import print_table
 
@@ -36,13 +37,19 @@ def measure(study: Study, corner: str, seed: int, steps: int, temperature: float
     if not file.exists():
         first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[corner])
         skill = qp.compose(first & second, temperature=temperature, options=qp.Extraction(steps=steps, seed=seed))
-        found = {}
-        for mode in MODES:
-            distance = qp.evaluate(skill, corner, EPISODES, mode=mode, seed=1000 + seed).values("distance")
-            found[mode] = {"mean": distance.mean(), "std": distance.std(), "median": np.median(distance)}
         file.parent.mkdir(exist_ok=True)
-        write_json(file, {mode: {name: float(x) for name, x in of.items()} for mode, of in found.items()})
+        write_json(file, judge(skill, corner, seed))
     return read_json(file)
+
+
+def judge(skill: Skill, task: str, seed: int) -> dict[str, dict[str, float]]:
+    """Figures of the final distance (m) in each mode, over the episodes by which Table I judges."""
+    found = {}
+    for mode in MODES:
+        distance = qp.evaluate(skill, task, EPISODES, mode=mode, seed=1000 + seed).values("distance")
+        figures = {"mean": distance.mean(), "std": distance.std(), "median": np.median(distance)}
+        found[mode] = {name: round(float(value), 5) for name, value in figures.items()}
+    return found
 
 
 def main() -> None:
@@ -53,7 +60,7 @@ def main() -> None:
     for corner, (steps, temperature) in itertools.product(CORNERS, SETTINGS):
         each = [measure(study, corner, seed, steps, temperature) for seed in range(options.seeds)]
         for mode in MODES:
-            figures = {name: [round(one[mode][name], 5) for one in each] for name in ("mean", "std", "median")}
+            figures = {name: [one[mode][name] for one in each] for name in ("mean", "std", "median")}
             paper = paper_figure("sql", corner, merged=True)
             rows.append({"corner": corner, "steps": steps, "temperature": temperature, "mode": mode, **figures,
                          "paper": list(paper)})  # fmt: skip

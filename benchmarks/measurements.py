@@ -567,7 +567,8 @@ def refit(result: dict[str, Any]) -> str:
 
 Corners of the pusher from two lines of soft Q-learning: as they are, after {result["updates"]} further updates of each
 from its own replay, and after as many from the replays of both (`qompose refit`). Then they are composed, with so many
-steps of extraction. Distance (m), {result["episodes"]} episodes; seconds of the updates on one core.
+steps of extraction. Distance (m), {result["episodes"]} episodes; seconds of the updates on one core, some
+of them beside other work.
 
 ![distance of the composed policy](refit.png)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from typing import Any
 import numpy as np
 
 import qompose as qp
+from benchmarks.corner_extraction import MODES, judge
 from benchmarks.machine import RESULTS, read_results, write_results
 from qompose.paper.jobs import Job
-from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Case, Study, made_by
+from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Case, Study, each_once, made_by
 from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system
 from qompose.shipped import load
-from qompose.skill.artifact import Skill
 from qompose.store import read_json, write_json
 from qompose.view.charts import draw_bars
 from qompose.view.console import print_table
@@ -36,7 +35,6 @@ AS_THEY_ARE, OWN, ALL = "as they are", "own replay", "both replays"
 SHORT = qp.Extraction().steps
 # What the lines learn from before they are composed -> steps of extraction.
 WAYS = {AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS)}
-MODES = ("sample", "best")
 UPDATES = 20_000  # of a refit
 PICTURE = RESULTS.parent / "docs" / "refit.png"
 
@@ -71,15 +69,6 @@ def measure(study: Study, corner: str, seed: int, way: str) -> None:
         "seconds": None if way == AS_THEY_ARE else round(seconds, 1),
         "system": describe_system(), "trained_by": study.systems_of(cases),
     })  # fmt: skip
-
-
-def judge(skill: Skill, task: str, seed: int) -> dict[str, dict[str, float]]:
-    found = {}
-    for mode in MODES:
-        distance = qp.evaluate(skill, task, EPISODES, mode=mode, seed=1000 + seed).values("distance")
-        figures = {"mean": distance.mean(), "std": distance.std(), "median": np.median(distance)}
-        found[mode] = {name: round(float(value), 5) for name, value in figures.items()}
-    return found
 
 
 def measuring_job(study: Study, corner: str, seed: int, way: str) -> Job:
@@ -155,8 +144,7 @@ def main() -> None:
     trainings = [line for corner, seed, _ in missing for line in lines_of(corner, seed)]
     study.run("refit", trainings, [measuring_job(study, *case) for case in cases])
     records = [read_json(file_of(study, *case)) for case in cases]
-    systems = {json.dumps(system, sort_keys=True): system for system in made_by(records)}
-    result = {**summarise(study), "made_by": list(systems.values())}
+    result = {**summarise(study), "made_by": each_once(made_by(records))}
     command = f"python -m benchmarks.refit --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("refit", result, command=command, seed=list(range(options.seeds)))
     draw(PICTURE, result["rows"])

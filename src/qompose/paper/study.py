@@ -166,11 +166,9 @@ class Study:
         """Write NAME.json: the figures, and all that is needed to obtain them again; `systems` made its parts."""
         path = self.folder / f"{name}.json"
         command = f"qompose reproduce {name} --seeds {self.seeds} --total-steps {self.total_steps}"
-        # A folder that was worked on for weeks may hold runs of several commits and machines.
-        made_by = {json.dumps(system, sort_keys=True): system for system in systems}
         store.write_json(path, {
             "command": command, "seed": list(range(self.seeds)), "machine": describe_system(),
-            "runs_made_by": list(made_by.values()), "result": result,
+            "runs_made_by": each_once(systems), "result": result,
         })  # fmt: skip
         return path
 
@@ -247,6 +245,11 @@ def expert_means(task: str, *names: str) -> dict[str, float]:
     finally:
         env.close()
     return {name: float(np.mean([episode[name] for episode in episodes])) for name in names}
+
+
+def each_once(systems: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different ones: a folder that was worked on for weeks may hold runs of several commits and machines."""
+    return list({json.dumps(system, sort_keys=True): system for system in systems}.values())
 
 
 def made_by(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

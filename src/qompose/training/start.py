@@ -70,13 +70,18 @@ def begin_with(agent: Any, env: Lockstep, skill: Skill | None = None, experience
     for each in experience:
         if env.task is None:
             raise QomposeError(f"{env.env_id}: its rewards for experience of others are not known; leave that out")
-        if each.replay is None:
-            raise QomposeError(f"skill {each.name!r} carries no replay to learn from; save it with its replay")
-        borrowed.append(relabel(env.task, each.replay))
+        borrowed.append(relabel(env.task, replay_of(each)))
     if skill is None:
         return Start(borrowed=join(borrowed))
     own = [relabel(env.task, skill.replay)] if env.task is not None and skill.replay is not None else []
     return Start(state_of(agent, skill), join(own), join(borrowed))
+
+
+def replay_of(skill: Skill) -> Transition:
+    """What a skill has seen; raises QomposeError if it was saved without."""
+    if skill.replay is None:
+        raise QomposeError(f"skill {skill.name!r} carries no replay to learn from; save it with its replay")
+    return skill.replay
 
 
 def join(parts: Sequence[Transition]) -> Transition | None:
