@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,19 @@ from qompose.paper.study import CORNERS, EPISODES, EXTRACTION_STEPS, Case, Study
 from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system
 from qompose.shipped import load
+from qompose.skill.artifact import Skill
 from qompose.store import read_json, write_json
 from qompose.view.charts import draw_bars
 from qompose.view.console import print_table
 
-AS_THEY_ARE, OWN, ALL = "as they are", "own replay", "both replays"
+AS_THEY_ARE, OWN, ALL, GENTLE = "as they are", "own replay", "both replays", "both replays gently"
+RATES = {OWN: 1e-3, ALL: 1e-3, GENTLE: 3e-4}  # of learning, where lines learn on
 SHORT = qp.Extraction().steps
 # What the lines learn from before they are composed -> steps of extraction.
-WAYS = {AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS)}
+WAYS = {
+    AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS),
+    GENTLE: (SHORT, EXTRACTION_STEPS),
+}  # fmt: skip
 UPDATES = 20_000  # of a refit
 PICTURE = RESULTS.parent / "docs" / "refit.png"
 
@@ -53,9 +59,9 @@ def measure(study: Study, corner: str, seed: int, way: str) -> None:
     lines = tuple(load(study.run_of(case)) for case in cases)
     begin = time.perf_counter()
     if way == OWN:
-        lines = tuple(qp.refit(line, updates=UPDATES, seed=seed)[0] for line in lines)
-    elif way == ALL:
-        lines = qp.refit(*lines, updates=UPDATES, seed=seed)
+        lines = tuple(refit([line], way, seed)[0] for line in lines)
+    elif way != AS_THEY_ARE:
+        lines = refit(lines, way, seed)
     seconds = time.perf_counter() - begin
     composed = {
         str(steps): judge(qp.compose(lines[0] & lines[1], options=qp.Extraction(steps=steps, seed=seed)), corner, seed)
@@ -69,6 +75,10 @@ def measure(study: Study, corner: str, seed: int, way: str) -> None:
         "seconds": None if way == AS_THEY_ARE else round(seconds, 1),
         "system": describe_system(), "trained_by": study.systems_of(cases),
     })  # fmt: skip
+
+
+def refit(lines: Sequence[Skill], way: str, seed: int) -> tuple[Skill, ...]:
+    return qp.refit(*lines, updates=UPDATES, learning_rate=RATES[way], seed=seed)
 
 
 def measuring_job(study: Study, corner: str, seed: int, way: str) -> Job:

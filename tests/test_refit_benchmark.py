@@ -40,9 +40,9 @@ def test_every_row_has_its_own_figures_of_each_seed(study):
         np.testing.assert_allclose(row["mean"], [base, base + 0.01])
         np.testing.assert_allclose(row["median"], [base + 1.0, base + 1.01])
         assert row["seconds"] == ([10.0, 11.0] if number else [None, None])
-    assert len(result["rows"]) == 3 * 2 * 5 and len(result["lines"]) == 3 * 3 * 2 * 2
+    assert len(result["rows"]) == 3 * 2 * 7 and len(result["lines"]) == 3 * 4 * 2 * 2
     left = {row["mean"][0] for row in result["lines"] if row["corner"] == "PushBottomLeft"}
-    assert left == {7.0, 7.001, 7.002}
+    assert left == {7.0, 7.001, 7.002, 7.003}
 
 
 def test_the_section_shows_every_row_and_the_picture_every_seed(study, tmp_path):
@@ -55,7 +55,7 @@ def test_the_section_shows_every_row_and_the_picture_every_seed(study, tmp_path)
     refit.draw(tmp_path / "refit.png", result["rows"])
     drawn = store.read_json(tmp_path / "refit.json")["panels"]
     assert drawn["PushBottomMiddle"]["own replay"] == pytest.approx([2.101, 2.111])
-    assert {len(bars) for bars in drawn.values()} == {4} and len(drawn) == 3
+    assert {len(bars) for bars in drawn.values()} == {5} and len(drawn) == 3
 
 
 def test_a_case_needs_the_trainings_of_its_lines(tmp_path):
@@ -64,7 +64,11 @@ def test_a_case_needs_the_trainings_of_its_lines(tmp_path):
     assert job.arguments[-4:] == ("--measure", "PushBottomRight", "1", "both replays")
 
 
-@pytest.mark.parametrize(("way", "learned"), [(refit.AS_THEY_ARE, []), (refit.OWN, [1, 1]), (refit.ALL, [2])], ids=str)
+@pytest.mark.parametrize(
+    ("way", "learned"),
+    [(refit.AS_THEY_ARE, []), (refit.OWN, [1, 1]), (refit.ALL, [2]), (refit.GENTLE, [2])],
+    ids=str,
+)
 def test_each_way_learns_from_what_it_says(tmp_path, monkeypatch, way, learned):
     study, calls = Study(tmp_path, 1, 10), []
 
@@ -75,9 +79,9 @@ def test_each_way_learns_from_what_it_says(tmp_path, monkeypatch, way, learned):
         def __and__(self, other):
             return (self.name, other.name)
 
-    def learn(*lines, updates, seed):
+    def learn(*lines, updates, learning_rate, seed):
         calls.append(len(lines))
-        assert (updates, seed) == (refit.UPDATES, 3)
+        assert (updates, learning_rate, seed) == (refit.UPDATES, 3e-4 if way == refit.GENTLE else 1e-3, 3)
         return tuple(Line(f"{line.name}, refitted") for line in lines)
 
     monkeypatch.setattr(refit, "load", lambda path: Line(path.name))

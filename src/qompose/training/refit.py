@@ -36,17 +36,22 @@ MOST_UPDATES = 10**9
 
 
 def refit(
-    *skills: Skill, updates: int = 20_000, seed: int = 0, on_progress: Callable[[str, int, int], None] | None = None
+    *skills: Skill,
+    updates: int = 20_000,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Skill, ...]:
     """Let each skill learn on, for its own task, from the replays of all, before they are composed: `refit(a, b)`.
 
     `updates` of critic and sampler each, at the skill's temperature and discount and with SQL's other defaults: fresh
-    optimisers, learning rates that fall once more. Only rewards are computed anew; where an action leads is taken as it
-    was seen, so that all skills must come from the same physics. All draw the same transitions and noise. Returned are
-    new skills in the same order, named NAME-refit, each with its own replay. They learn side by side, in a thread each:
-    `on_progress(name, done, total)` is told from there how far one is. Raises QomposeError for no skill, impossible
-    numbers, skills that do not fit together, that are composed, not of soft Q-learning or without a replay, tasks whose
-    rewards cannot be computed anew (only those of qompose can), and for a skill that diverges.
+    optimisers, rates that begin at `learning_rate` and fall once more. Only rewards are computed anew; where an
+    action leads is taken as it was seen, so that all skills must come from the same physics. All draw the same
+    transitions and noise. Returned are new skills in the same order, named NAME-refit, each with its own replay. They
+    learn side by side, in a thread each: `on_progress(name, done, total)` is told from there how far one is. Raises
+    QomposeError for no skill, impossible numbers, skills that do not fit together, that are composed, not of soft
+    Q-learning or without a replay, tasks whose rewards cannot be computed anew (only those of qompose can), and for a
+    skill that diverges.
     """
     for name, value, least, most in (("updates", updates, 1, MOST_UPDATES), ("seed", seed, 0, 2**32 - 1)):
         if find_misfit("int", value) or not least <= value <= most:
@@ -56,11 +61,12 @@ def refit(
     union = join([replay_of(skill) for skill in skills])
     assert union is not None  # there are skills
     seen = [{"name": skill.name, "sha256": digest_of(skill)} for skill in skills]
+    rates = {"learning_rate": learning_rate, "sampler_learning_rate": learning_rate}
+    agents = [replace(agent_of(skill), planned_updates=updates, **rates) for skill in skills]
     stop = threading.Event()
 
-    def learn_on(skill: Skill, task: Task, name: str) -> Skill:
+    def learn_on(skill: Skill, agent: SQL, task: Task, name: str) -> Skill:
         begin = time.perf_counter()
-        agent = replace(agent_of(skill), planned_updates=updates)
         tell = partial(on_progress, name) if on_progress else None
         state = _learn_on(agent, skill, relabel(task, union), seed, stop, tell)
         record = {
@@ -77,7 +83,7 @@ def refit(
     # One update keeps one core busy; a thread for each skill takes them all.
     with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
         try:
-            return tuple(pool.map(learn_on, skills, tasks, name_refitted(skills)))
+            return tuple(pool.map(learn_on, skills, agents, tasks, name_refitted(skills)))
         except BaseException:  # nobody waits for what is left
             stop.set()
             raise
