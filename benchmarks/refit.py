@@ -39,7 +39,7 @@ SHORT = qp.Extraction().steps
 # What the lines learn from before they are composed -> steps of extraction.
 WAYS = {
     AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS),
-    GENTLE: (SHORT, EXTRACTION_STEPS),
+    GENTLE: (SHORT,),
 }  # fmt: skip
 UPDATES = 20_000  # of a refit
 PICTURE = RESULTS.parent / "docs" / "refit.png"

@@ -40,7 +40,7 @@ def test_every_row_has_its_own_figures_of_each_seed(study):
         np.testing.assert_allclose(row["mean"], [base, base + 0.01])
         np.testing.assert_allclose(row["median"], [base + 1.0, base + 1.01])
         assert row["seconds"] == ([10.0, 11.0] if number else [None, None])
-    assert len(result["rows"]) == 3 * 2 * 7 and len(result["lines"]) == 3 * 4 * 2 * 2
+    assert len(result["rows"]) == 3 * 2 * 6 and len(result["lines"]) == 3 * 4 * 2 * 2
     left = {row["mean"][0] for row in result["lines"] if row["corner"] == "PushBottomLeft"}
     assert left == {7.0, 7.001, 7.002, 7.003}
 
