@@ -121,6 +121,16 @@ def test_a_study_goes_on_only_with_its_own_settings(tmp_path, fingerprint):
     assert fingerprint(tmp_path) == before
 
 
+def test_a_study_of_before_flags_were_written_goes_on(tmp_path):
+    Study(tmp_path / "out", 1, 2000).open()
+    settings = read_json(tmp_path / "out" / "study.json")
+    del settings["flags"]
+    write_json(tmp_path / "out" / "study.json", settings)
+    Study(tmp_path / "out", 5, 2000).open()
+    with pytest.raises(QomposeError, match=r"begun with flags \{\}, not \{'all': \['--discount', '0.9'\]\}"):
+        Study(tmp_path / "out", 5, 2000, settings=("--discount", "0.9")).open()
+
+
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path, fingerprint):
     (tmp_path / "thesis.tex").write_text("precious")
     before = fingerprint(tmp_path)

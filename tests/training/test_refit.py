@@ -102,7 +102,8 @@ def test_the_bar_of_each_skill_moves_to_its_end(refitted):
         assert told == [[mark, UPDATES] for mark in marks]
 
 
-def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch):
+@pytest.mark.parametrize("failing", ["right-refit", "top-refit"])
+def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch, failing):
     marks = []
 
     def learn(agent, data, marks_of_all, *, seed, state):
@@ -116,7 +117,7 @@ def test_where_one_fails_the_others_stop_at_their_next_mark(pair, monkeypatch):
 
     monkeypatch.setattr(refitting, "learn_from_log", learn)
     with pytest.raises(KeyboardInterrupt):
-        refit(*pair, updates=1_000_000, on_progress=lambda name, *_: interrupt() if name == "right-refit" else None)
+        refit(*pair, updates=1_000_000, on_progress=lambda name, *_: interrupt() if name == failing else None)
     assert len(marks) < 20
 
 

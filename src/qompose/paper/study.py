@@ -100,7 +100,8 @@ class Study:
             with store.naming(str(self.folder)):
                 earlier = store.read_json(path)
             for name, value in settings.items():
-                found = earlier.get(name) if isinstance(earlier, dict) else None
+                # Early folders say nothing of flags: they have none.
+                found = earlier.get(name, {} if name == "flags" else None) if isinstance(earlier, dict) else None
                 if found != value:
                     raise QomposeError(
                         f"{self.folder} was begun with {name} {found}, not {value}; give another --output-dir"

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 
@@ -82,11 +82,13 @@ def refit(
 
     # One update keeps one core busy; a thread for each skill takes them all.
     with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
+        work = zip(skills, agents, tasks, name_refitted(skills), strict=True)
+        learning = [pool.submit(learn_on, *one) for one in work]
         try:
-            return tuple(pool.map(learn_on, skills, agents, tasks, name_refitted(skills)))
-        except BaseException:  # nobody waits for what is left
+            wait(learning, return_when=FIRST_EXCEPTION)
+        finally:  # where one failed, nobody waits for the others
             stop.set()
-            raise
+        return tuple(one.result() for one in learning)
 
 
 def name_refitted(skills: Sequence[Skill]) -> list[str]:
