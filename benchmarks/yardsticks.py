@@ -131,16 +131,23 @@ def judge(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
         if theirs["entrant"].startswith("sb3-ddpg") and theirs["interval"] is not None:
             ours = next((row for row in rows if (row["task"], row["entrant"]) == (theirs["task"], OUR_DDPG)), None)
             if ours is not None:
-                what = f"{theirs['task']}: {OUR_DDPG} ({ours['mean']:.3f} m) within the interval of {theirs['entrant']}"
+                interval = f"{theirs['entrant']} ({theirs['mean']:.3f} ± {theirs['interval']:.3f})"
+                what = f"{theirs['task']}: {OUR_DDPG} ({ours['mean']:.3f} m) within the interval of {interval}"
                 bars[f"{what}, or better"] = ours["mean"] <= theirs["mean"] + theirs["interval"]
     for found in compare(rows):
-        if not any(row["task"] == found["task"] and row["entrant"].rpartition("-")[0] in RIVALS for row in rows):
+        entrants = [row["entrant"] for row in rows if row["task"] == found["task"]]
+        rivals = [entrant for entrant in entrants if entrant.rpartition("-")[0] in RIVALS]
+        if not rivals:
             continue
+        absent = [name for name in RIVALS if not any(rival.startswith(name) for rival in rivals)]
+        unknown = f"; {' and '.join(absent)} not run" if absent else ""
         for name, what in (("median_steps_to_bar", "steps"), ("median_seconds_to_bar", "time")):
             ours, rival, ratio = (found[name][key] for key in ("sql", "rival", "ratio"))
-            of_whom = f"half the {what} of {rival or 'SAC, which is never there,'} to the bar"
-            spelt = "never" if ours is None else f"{ratio:.2f} of them" if rival else "there"
-            bars[f"{found['task']}: {of_whom} ({spelt})"] = ours is not None and (rival is None or ratio <= 0.5)
+            of_whom = f"half the {what} of {rival or ' and '.join(rivals)} to the bar"
+            spelt = "never" if ours is None else f"{ratio:.2f} of them" if rival else "of theirs the median is never"
+            bars[f"{found['task']}: {of_whom} ({spelt}{unknown})"] = ours is not None and (
+                rival is None or ratio <= 0.5
+            )
     return bars
 
 
