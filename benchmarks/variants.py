@@ -27,7 +27,7 @@ from benchmarks.yardstick_run import HALF
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
-from qompose.paper.study import Case, Study, curve_of, modes_of
+from qompose.paper.study import Case, Study, curve_of, each_once, made_by, modes_of
 from qompose.types import QomposeError
 from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
@@ -120,18 +120,23 @@ def summarise(folder: Path, name: str, seeds: int) -> dict[str, Any]:
     """What the variants of one question came to."""
     question = QUESTIONS[name]
     rows: list[dict[str, Any]] = []
+    systems: list[dict[str, Any]] = []
     for variant in question.variants:
         study = study_of(folder, name, variant, seeds)
         for task in policies_of(name):
             cases = cases_of(name, task, seeds)
             records = [store.read_json(study.episodes_of(case)) for case in cases]
             curves = [curve_of(study.run_of(case), FIGURE) for case in cases]
+            systems += made_by(records)
             rows += [
                 {"variant": variant, "task": task, "mode": mode, "seeds": means_of(records, mode),
                  "training_seconds": [record.get("seconds") for record in records], "curves": curves}
                 for mode in modes_of(cases[0])
             ]  # fmt: skip
-    return {"figure": FIGURE, "steps": question.steps, "variants": question.variants, "rows": rows}
+    return {
+        "figure": FIGURE, "steps": question.steps, "variants": question.variants, "rows": rows,
+        "runs_made_by": each_once(systems),
+    }  # fmt: skip
 
 
 def means_of(records: Sequence[dict[str, Any]], mode: str) -> list[float]:

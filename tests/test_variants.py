@@ -83,10 +83,21 @@ def test_each_variant_is_summed_up_from_its_own_episodes(tmp_path):
         for j, task in enumerate(variants.QUESTIONS["naf"].tasks):
             for case in variants.cases_of("naf", task, 2):
                 study.episodes_of(case).parent.mkdir(parents=True, exist_ok=True)
-                found = {"sample": {"distance": distances[i, j, case.seed].tolist()}, "seconds": 1.0}
+                found = {
+                    "sample": {"distance": distances[i, j, case.seed].tolist()},
+                    "seconds": 1.0,
+                    "system": {"commit": "b"},
+                    "trained_by": [{"commit": variant}],
+                }
                 store.write_json(study.episodes_of(case), found)
     result = variants.summarise(tmp_path, "naf", 2)
     np.testing.assert_allclose([row["seeds"] for row in result["rows"]], distances.mean(axis=-1).reshape(6, 2))
+    assert [system["commit"] for system in result["runs_made_by"]] == [
+        "100 000 steps",
+        "b",
+        "four updates a step",
+        "noise 0.4",
+    ]
     page = measurements.variants_naf(result)
     assert page.count("| as in the table | ") == 2
     assert f"| noise 0.4 | PushMiddle | sample | {distances[2, 1].mean():.3f} |" in page
