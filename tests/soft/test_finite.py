@@ -228,6 +228,14 @@ def test_upper_bound_and_theorem_hold_wherever_no_divergence_is_negative(problem
     assert problem.excess(problem.optimal - problem.theorem - problem.q_policy)[beyond].max() < 1e-10
 
 
+def test_a_sum_of_what_is_avoided_alone_is_a_lower_bound_that_its_policy_keeps(problem):
+    region = np.all(problem.weights < 0.0, axis=1)
+    assert region.any()
+    assert problem.kappa[region].max() <= 1e-12 * problem.unit.max()
+    assert problem.excess(problem.q_sum - problem.optimal)[region].max() <= 1e-10
+    assert problem.excess(problem.q_sum - problem.q_policy)[region].max() <= 1e-10
+
+
 @pytest.mark.parametrize("outside", ["a negative weight", "too cold a composition"])
 def test_upper_bound_and_theorem_fail_outside(problem, outside):
     total = np.sum(problem.weights * problem.temperatures, axis=1)

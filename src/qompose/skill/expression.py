@@ -96,7 +96,7 @@ class Expression:
         """AVOID: a negative weight within an `&`, `stack & ~(0.5 * obstacle)`.
 
         No upper bound. A lower bound if one skill is pursued, all others are avoided and the temperature is not above
-        Σ w_i α_i; neither with two pursued and one avoided: a heuristic.
+        Σ w_i α_i, or if all are avoided; neither with two pursued and one avoided: a heuristic.
         """
         return Scaled(-1.0, self)
 

@@ -22,7 +22,8 @@ def combine_values(values: Sequence[Any], weights: Sequence[Any]) -> Any:
     For the task of reward Σ w_i r_i at temperature α:
     an upper bound of Q* if all w_i ≥ 0 and Σ w_i α_i ≤ α (Hölder; Lemma 1 of the paper);
     a lower bound of Q*, and of the value of the policy exp(Q_Σ/α), if one w_i > 0, all others < 0 and Σ w_i α_i ≥ α
-    (the reverse Hölder inequality in the same proof); neither otherwise. Exact for no composition in general.
+    (the reverse Hölder inequality in the same proof), or if no w_i > 0 (Jensen); neither otherwise. Exact for no
+    composition in general.
     Differs: the original code adds (w_i = 1), which is the mean at 1/|C| of the temperature; weights are explicit here.
     """
     total = weights[0] * values[0]

@@ -140,7 +140,8 @@ def divergence(q: np.ndarray, value: np.ndarray, weights: Any, temperature: Any)
     """κ(s) = −α log E_U exp(Σ w_i A_i(s,·)/α): how far the skills disagree, in units of reward.
 
     Generalises the paper's ½ D_½ (eq 8): for w = ½, ½ and α_1 = α_2 = α it is α/2 times D_½ of Rényi.
-    κ ≥ 0 wherever all w_i ≥ 0 and Σ w_i α_i ≤ α (Hölder); otherwise it has either sign.
+    κ ≥ 0 wherever all w_i ≥ 0 and Σ w_i α_i ≤ α (Hölder); κ ≤ 0 if one w_i > 0, all others < 0 and Σ w_i α_i ≥ α, or
+    if no w_i > 0 (Jensen); otherwise it has either sign.
     q: (*batch, K, S, A), value: (*batch, K, S), the soft values of q -> (*batch, S)
     """
     return -state_value(combine(weights, q - value[..., None]), temperature)
