@@ -1,24 +1,28 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
+from qompose import explanation
 from qompose.explanation import (
     Interval,
     _cover,
     _evaluate,
     _interval,
     _judge,
+    _measure,
     _number,
     _over_stretches,
     _share,
     _split,
+    certify,
     explain,
 )
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network, expected_arrays
-from qompose.training.correct import Correction, _improve, _survey
+from qompose.training.correct import Correction, _improve, _survey, survey
 from qompose.training.offline import compose
 from qompose.types import QomposeError, Transition
 from qompose.view.pictures import draw_divergence
@@ -175,6 +179,44 @@ def test_what_is_avoided_may_have_a_temperature_and_shows_in_the_picture(first, 
     assert drawn["shown"][0] < 0.0 == drawn["shown"][1]
     loose = explain(first & make_skill("second", 1), temperature=0.2, options=replace(QUICK, steps=1), members=2)
     assert not loose.bounds_hold  # Σ w_i α_i > α
+
+
+def test_values_are_averaged_over_the_states_that_are_given(first, monkeypatch):
+    pair, seen = first & make_skill("second", 1), []
+    monkeypatch.setattr(
+        explanation, "_measure", lambda values, states, *rest: seen.append(states) or _measure(values, states, *rest)
+    )
+    quick = replace(QUICK, steps=1)
+    one = explain(pair, states=np.zeros((1, 2)), options=quick, members=2)
+    assert one.judged_on == "given states" and "over given states, in units" in str(one)
+    assert np.array_equal(seen[0].next_observation, np.zeros((1, 2))) and one.spread == 0.0
+    assert explain(pair, options=quick, members=2).judged_on == "held-out states"
+    assert len(seen[1].next_observation) == 200  # a tenth of both
+    for states in (np.zeros(2), np.zeros((1, 3)), np.zeros((0, 2)), np.full((1, 2), np.nan)):
+        with pytest.raises(QomposeError, match=r"states have shape .*; give finite observations \(n, 2\)"):
+            explain(pair, states=states, options=quick, members=2)
+
+
+def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
+    seen, quick = [], replace(QUICK, steps=1, residuals=True)
+    monkeypatch.setattr(explanation, "survey", lambda *given: seen.append(survey(*given)) or seen[-1])
+    right, top = tiny_skills["right"], tiny_skills["top"]
+    twice = replace(right, replay=Transition(*(np.concatenate([x, x]) for x in right.replay)))
+    other = replace(twice, name="other", critic=top.critic, sampler=top.sampler)
+    report = explain(twice & other, options=quick, members=2)
+    assert report.residuals and not report.bounds_hold and "own errors are taken off" in str(report)
+    assert "residuals could add up" not in report.reason
+    batch = jax.tree.map(lambda x: x[:5], seen[0])
+    assert np.abs(batch.residual).min() > 0.0
+    after = jax.random.normal(jax.random.key(0), (5, batch.next_actions.shape[1], 4))
+    blind = certify(batch._replace(residual=np.zeros(5, np.float32)), after, report.temperature)
+    taken = np.asarray(blind - certify(batch, after, report.temperature))
+    np.testing.assert_allclose(taken, np.outer(batch.residual, [1.0, 1.0, 0.0, 0.0]), atol=1e-5)
+
+
+def test_residuals_need_tasks_of_qompose(first):
+    with pytest.raises(QomposeError, match="'first' learned 'T', whose rewards cannot be computed"):
+        explain(first & make_skill("second", 1), options=replace(QUICK, residuals=True), members=2)
 
 
 def test_an_interval_is_that_of_the_jackknife():

@@ -1,7 +1,7 @@
 """Is a composition worth running? Divergence, the paper's bounds and the regret certificate, from data already there.
 
-All figures presume that each skill's Q is the optimal one of its own reward; how far it is from that is said beside
-them. They speak of the sum Σ w_i Q_i and its Boltzmann policy, without correction.
+Unless Bellman residuals are asked for, all figures presume that each skill's Q is the optimal one of its own reward;
+how far it is from that is said beside them. They speak of the sum Σ w_i Q_i and its Boltzmann policy, uncorrected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.correct import correction_target, soft_minimum
-from qompose.training.correct import Correction, Survey, Values, check_correctable, in_blocks, solve, survey, unit_of
+from qompose.training.correct import (
+    Correction,
+    Survey,
+    Values,
+    check_correctable,
+    in_blocks,
+    rewards_of,
+    solve,
+    survey,
+    unit_of,
+)
 from qompose.training.offline import choose_temperature
 from qompose.types import QomposeError, Transition
 
@@ -75,13 +85,15 @@ class Explanation:
     regret_high: Interval  # the regret that one state in ten exceeds
     spread: float  # of V_Σ over held-out states, from the 5th to the 95th hundredth
     doubt: float  # disagreement of members on C(s, ·), relative to what it differs by
-    bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0: the paper's bounds are claimed
+    bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0, critics presumed optimal: the paper's bounds are claimed
     coverage: dict[str, Interval]  # "a on b": share of b's states that lie where a has been
     residual: dict[str, float]  # RMS Bellman residual of each critic on its own replay, in its temperature
     axes: tuple[str, str]
     positions: np.ndarray  # (n, 2), where the states are
-    held_out: np.ndarray  # rows of `positions`: the states over which means are taken
+    held_out: np.ndarray  # rows of `positions` that no network has learned from
     kappa: np.ndarray  # (n,), divergence there
+    judged_on: str  # the states over which values are averaged: held-out states, or given states
+    residuals: bool  # whether the critics' own errors are taken off
     verdict: str  # compose, compose with correction, or train
     reason: str
 
@@ -102,7 +114,7 @@ class Explanation:
         x, y, cells = self.regions()
         intervals = ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high")
         plain = ("names", "weights", "temperature", "discount", "divergence_error", "spread", "doubt", "bounds_hold",
-                 "residual", "verdict", "reason")  # fmt: skip
+                 "residual", "judged_on", "residuals", "verdict", "reason")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: vars(getattr(self, name)) for name in intervals},
@@ -119,7 +131,7 @@ class Explanation:
             return f"{name:<36}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
 
         lines = [
-            f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: the skills fit together",
+            f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: spaces and discount are alike",
             "",
             "over all states   [90 % interval]",
             line("divergence per step, temperatures", _scaled(self.divergence, 1.0 / alpha))
@@ -127,11 +139,11 @@ class Explanation:
             f"  by {self.axes[0]} (down) and {self.axes[1]} (across):",
             *self._table(),
             "",
-            "over held-out states, in units of the return   [90 % interval]",
+            f"over {self.judged_on}, in units of the return   [90 % interval]",
             line("  V of the sum is too high by", self.overestimate),
             line("  at most, by Lemma 1", self.lemma),
             line("  Q of its policy loses at most (D*)", self.theorem)
-            + ("" if self.bounds_hold else "   (not claimed for these weights)"),
+            + ("" if self.bounds_hold else "   (not claimed here)"),
             line("  regret of its policy (certificate)", self.regret),
             line("    one state in ten loses more than", self.regret_high),
             f"  V differs by {self.spread:.3g} between states",
@@ -142,6 +154,7 @@ class Explanation:
                 for name, share in self.coverage.items()
             ),
             *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
+            *(["the critics' own errors are taken off"] if self.residuals else []),
             "",
             f"verdict: {self.verdict}. {self.reason}",
         ]
@@ -161,6 +174,7 @@ def explain(
     expression: Expression | Mapping[Skill, float],
     *,
     temperature: float | None = None,
+    states: np.ndarray | None = None,
     options: Correction | None = None,
     members: int = MEMBERS,
     on_progress: Callable[[int, int], None] | None = None,
@@ -169,8 +183,11 @@ def explain(
 
     C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
     different parts of the replays, and reported on states that none of them has seen: their mean and a 90 % interval.
-    It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead.
+    It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead; with
+    `options.residuals` these are taken off, as by `learn_correction`, and the regret is that against the optimum for
+    the tasks' own rewards, which must be tasks of qompose. D* is then not claimed.
     `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
+    `states`: (n, obs), those over which C, C*, D* and the regret are averaged instead, such as where episodes begin.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
     """
     if isinstance(expression, Mapping):
@@ -186,18 +203,23 @@ def explain(
     data = unite_replays(skills)
     if min(lengths) < 100 * PIECES:
         raise QomposeError(f"a replay has only {min(lengths)} transitions; it takes {100 * PIECES} to hold some out")
-    seen = survey(skills, weights, temperature, data, options)
+    judged = None if states is None else _lead_to(states, skills[0])
+    rewards = [rewards_of(skill, data, "explain without residuals") for skill in skills] if options.residuals else None
+    seen = survey(skills, weights, temperature, data, options, rewards)
     rows, held_out = _split(lengths, members)
     kappa = unit_of(seen.kappa, temperature)
     # Of C, C*, D* and the regret that is left after a step.
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
     values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)
-    figures = _measure(values, jax.tree.map(lambda x: x[held_out], seen), weights, temperature)
+    over = jax.tree.map(lambda x: x[held_out], seen)
+    if judged is not None:
+        over = survey(skills, weights, temperature, judged, options)
+    figures = _measure(values, over, weights, temperature)
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(figures, coverage, own_errors)
+    verdict, reason = _judge(figures, coverage, 0.0 if options.residuals else own_errors)
     axes, columns = _choose_axes(skills[0])
     return Explanation(
         names=names,
@@ -205,13 +227,19 @@ def explain(
         temperature=temperature,
         discount=skills[0].discount,
         divergence=_over_stretches(seen.kappa, lengths),
-        bounds_hold=min(weights) > 0.0 and float(np.dot(weights, alphas)) <= temperature * (1.0 + 1e-9),
+        bounds_hold=(
+            min(weights) > 0.0
+            and float(np.dot(weights, alphas)) <= temperature * (1.0 + 1e-9)
+            and not options.residuals
+        ),
         coverage=coverage,
         residual={name: rms / alpha for name, rms, alpha in zip(names, residuals, alphas, strict=True)},
         axes=axes,
         positions=data.next_observation[:, columns],
         held_out=held_out,
         kappa=seen.kappa,
+        judged_on="held-out states" if states is None else "given states",
+        residuals=options.residuals,
         verdict=verdict,
         reason=reason,
         **figures,
@@ -222,12 +250,21 @@ def certify(batch: Survey, after: Array, temperature: float) -> Array:
     """The rule of four heads: C_w, C*, D*, and G, the regret after a step."""
     c, lemma, theorem, later = (after[..., head] for head in range(4))
     targets = (
-        correction_target(batch.kappa, c, batch.log_weight, batch.discount, temperature),
-        lemma_target(batch.kappa, lemma, batch.discount),
+        correction_target(batch.kappa, c, batch.log_weight, batch.discount, temperature) - batch.residual,
+        lemma_target(batch.kappa, lemma, batch.discount) - batch.residual,
         theorem_target(lemma, theorem, batch.log_weight, batch.discount),
         regret_target(_lose_here(c, batch.log_weight, temperature), later, batch.log_weight, batch.discount),
     )
     return jnp.stack(targets, axis=-1)
+
+
+def _lead_to(states: np.ndarray, skill: Skill) -> Transition:
+    """Steps that lead to these states; of what else a step has nothing is asked."""
+    where, size = np.asarray(states), skill.observation["size"]
+    if where.ndim != 2 or where.shape[1] != size or not len(where) or not np.isfinite(where).all():
+        raise QomposeError(f"states have shape {where.shape}; give finite observations (n, {size})")
+    where, nothing = where.astype(np.float32), np.zeros(len(where), np.float32)
+    return Transition(where, np.zeros((len(where), skill.action["size"]), np.float32), nothing, where, nothing)
 
 
 def _lose_here(c: Any, log_weight: Any, temperature: float) -> Any:
@@ -252,7 +289,7 @@ def _evaluate(function: Any, observation: Array, actions: Array) -> Array:
 
 
 def _measure(values: Values, states: Survey, weights: Sequence[float], temperature: float) -> dict[str, Any]:
-    """The figures over the states to which held-out transitions lead."""
+    """The figures over the states to which some transitions lead."""
     members = [jax.tree.map(itemgetter(m), values) for m in range(len(values.level))]
     heads = np.stack(
         [in_blocks(partial(_evaluate, member), states.next_observation, states.next_actions) for member in members]
