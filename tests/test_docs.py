@@ -23,6 +23,15 @@ def test_every_result_stands_on_a_page():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_to_a_file_leads_somewhere(document):
-    for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-        assert (document.parent / link).exists(), link
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]+)?\)", document.read_text(encoding="utf-8")):
+        target = document.parent / link if link else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target), f"{link}{anchor}"
+
+
+def headings(document):
+    """The anchors of a document's headings: small letters, words joined by hyphens, no other signs."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
