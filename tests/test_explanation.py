@@ -160,6 +160,11 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
     found, reason = _judge(figures, places, 0.5)
     assert found == verdict and "residuals" not in reason
     assert ("a has been where only 5%" in reason) == (coverage[0] < 0.1)
+    if verdict != "compose" and max(coverage) > 0.1:
+        assert "the sum loses 5, much beside 10 between states, and the networks" in reason
+        unclear = figures | {"regret": Interval(high, 0.5, high)}
+        found, reason = _judge(unclear, places, 0.5)
+        assert found == verdict and "may lose 0.5 to 5, and up to 1 would be little beside 10" in reason
     if max(coverage) > 0.1:
         assert "Bellman residuals could add up to 7 (a correction with" in _judge(figures, places, 7.0)[1]
 

@@ -436,6 +436,11 @@ def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_err
     if regret.high <= little:
         return "compose", f"the sum loses {regret.mean:.3g}, little beside {spread:.3g} between states{but}"
     much = f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks"
+    if regret.low <= little:  # the interval does not tell
+        much = (
+            f"the sum may lose {regret.low:.3g} to {regret.high:.3g}, and up to {little:.3g} would be little beside "
+            f"{spread:.3g} between states; the networks"
+        )
     if figures["doubt"] <= LARGEST_DOUBT:
         return "compose with correction", f"{much} agree on what to take off{but}"
     return "train", f"{much} do not agree on what to take off{but}"
