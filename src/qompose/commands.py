@@ -128,7 +128,6 @@ def choose_train(arguments: list[str]) -> Callable[..., Any]:
 def refit(
     skills: Paths,
     updates: int = 20_000,
-    learning_rate: float = 1e-3,
     seed: int = 0,
     output_dir: Path = Path("skills"),
     overwrite: Switch = False,
@@ -139,7 +138,6 @@ def refit(
     Args:
         skills: Directories of skills or runs, or names of shipped skills: those that are to be composed afterwards.
         updates: Updates of critic and policy of each skill.
-        learning_rate: That of critic and policy at the beginning; it falls.
         seed: Seed of everything random.
         output_dir: The folder in which the skills go, each under its own name followed by -refit.
         overwrite: Replace skills that are there.
@@ -153,9 +151,7 @@ def refit(
         check_place(place, overwrite=overwrite)  # before the work
     begin = time.perf_counter()
     with bars() as shown:
-        refitted = refitting.refit(
-            *loaded, updates=updates, learning_rate=learning_rate, seed=seed, on_progress=shown.update
-        )
+        refitted = refitting.refit(*loaded, updates=updates, seed=seed, on_progress=shown.update)
     for skill, place in zip(refitted, places, strict=True):
         skill.save(place, overwrite=overwrite)
     answer = {
