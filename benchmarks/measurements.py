@@ -626,14 +626,14 @@ on average, and where averaging the two lines' ends would lead.
 
 def fig2_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     """Spread along the free coordinate, mean over the seeds; and where compositions lead, seed by seed."""
-    spread = {
-        line: {row["algorithm"]: mean_of(one[f"spread_of_{line}"] for one in row["seeds"]) for row in rows}
-        for line in ("left", "bottom")
-    }
-    bars = {
-        f"sql spreads more than the others along {line} ({', '.join(f'{n} {x:.2f}' for n, x in of.items())})":
-        of["sql"] == max(of.values()) for line, of in spread.items()
-    }  # fmt: skip
+    bars: dict[str, bool] = {}
+    for line in ("left", "bottom"):
+        each = {row["algorithm"]: [one[f"spread_of_{line}"] for one in row["seeds"]] for row in rows}
+        means = {name: mean_of(spreads) for name, spreads in each.items()}
+        widest = sum(own == max(all_of) for own, *all_of in zip(each["sql"], *each.values(), strict=True))
+        spelt = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+        what = f"sql spreads more than the others along {line} in the mean ({spelt}; most in {widest} of"
+        bars[f"{what} {len(each['sql'])} seeds)"] = means["sql"] == max(means.values())
     for row in rows:
         near = [one["composed_to_goal"] < one["average_to_goal"] for one in row["seeds"]]
         name = f"{row['algorithm']} composed ends nearer to the corner than the average ({sum(near)} of {len(near)})"

@@ -37,7 +37,9 @@ def test_bars_of_fig_2():
         {"algorithm": "sql", "seeds": [seed(0.1, 0.3, 0.1), seed(0.1, 0.3, 0.2)]},
         {"algorithm": "ddpg", "seeds": [seed(0.2, 0.2, 0.1), seed(0.2, 0.2, 0.6)]},
     ]
-    assert list(measurements.fig2_bars(rows).values()) == [False, True, True, False]
+    bars = measurements.fig2_bars(rows)
+    assert list(bars.values()) == [False, True, True, False]
+    assert [f"most in {count} of 2 seeds" in name for count, name in zip((0, 2), bars, strict=False)] == [True, True]
 
 
 def test_bars_of_fig_4():
