@@ -559,7 +559,7 @@ defaults. Distance (m), {result["episodes"]} episodes.
 def refit(result: dict[str, Any]) -> str:
     rows = []
     for row in result["rows"]:
-        mean, behind = np.mean(row["mean"]), np.mean(row["mean"]) - np.mean(trained_on(row["corner"]))
+        mean, behind = np.mean(row["mean"]), np.mean(row["mean"]) - np.mean(trained_on(row["corner"], row["mode"]))
         rows.append((
             row["corner"], row["learned_from"], row["steps"], row["mode"], bold(f"{mean:.3f}", mean > row["paper"][0]),
             " ".join(f"{x:.3f}" for x in row["mean"]), " ".join(f"{x:.3f}" for x in row["median"]),
@@ -952,6 +952,8 @@ def ranking_pusher(result: dict[str, Any]) -> str:
         for row in sorted(result["rows"], key=lambda row: row["loss"])
     ]  # fmt: skip
     by, known, unknown = result["by"], result["by_of_known"], ""
+    words = {"together": "pairs of equal weights", "avoided": "pairs with an avoided skill"}
+    within = "".join(f"Among the {words[kind]} it is {value:.2f}. " for kind, value in result["within"].items())
     if len(result["known"]) < len(rows):
         unknown = (
             "Where both trainings end worse than the sum, what it loses is not known; over the "
@@ -967,8 +969,8 @@ composition; the better one counts, which is that from the composition for
 {sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that `explain`
 prints, with its 90 % interval. Spearman's coefficient of the two {result["spearman"]:.2f} (bar: {result["bar"]}:
 {"met" if result["spearman"] >= result["bar"] else "**missed**"}); of the loss and D* {by["theorem"]:.2f}, and the
-divergence {by["divergence"]:.2f}. {unknown}The certificate's interval holds the loss of {result["intervals_that_hold"]}
-of {len(result["known"])}.
+divergence {by["divergence"]:.2f}. {within}{unknown}The certificate's interval holds the loss of
+{result["intervals_that_hold"]} of {len(result["known"])}.
 
 {table(("pair", "lost", "certificate", "verdict"), rows)}
 

@@ -119,13 +119,9 @@ def main() -> None:
 
     chosen = [bug for bug in BUGS if not options.only or any(part in bug.name for part in options.only)]
     rows: list[dict[str, Any]] = json.loads(RESULT.read_text())["result"]["rows"] if options.resume else []
-    # What was not over is tried again, what left the list is no result any more.
-    listed = {identify(bug) for bug in (*BUGS, None)}
-    rows = [row for row in rows if (row["caught"] or row["gates_held"] or row["bug"] == NO_BUG) and of(row) in listed]
-    if any(identify(bug) not in set(map(of, rows)) for bug in chosen):  # without a bug their tests are to pass, too
-        rows = [row for row in rows if row["bug"] != NO_BUG]
-    done = set(map(of, rows))
-    trials: list[Bug | None] = [*chosen, *([] if options.only else [None])]
+    rows = keep_rows(rows, chosen)
+    done = {(row["bug"], row["file"]) for row in rows}
+    trials: list[Bug | None] = [*chosen, *([None] if options.resume or not options.only else [])]
     keep = options.resume or not options.only  # a few bugs alone are no result
     for bug in trials:
         if identify(bug) in done:
@@ -147,13 +143,20 @@ def main() -> None:
 
 
 def identify(bug: Bug | None) -> tuple[str, str]:
-    """What its row of the results is told by."""
+    """What tells one row of the results from another."""
     return (bug.name, bug.file) if bug else (NO_BUG, "")
 
 
-def of(row: dict[str, Any]) -> tuple[str, str]:
-    """What tells a row of the results from another."""
-    return row["bug"], row["file"]
+def keep_rows(rows: Sequence[dict[str, Any]], chosen: Sequence[Bug]) -> list[dict[str, Any]]:
+    """What stands of earlier results: bugs of the list whose trial was over.
+
+    The control, too, unless a bug is to be tried: without it that one's tests are to pass as well.
+    """
+    listed = set(map(identify, BUGS))
+    kept = [row for row in rows if (row["bug"], row["file"]) in listed and (row["caught"] or row["gates_held"])]
+    if set(map(identify, chosen)) <= {(row["bug"], row["file"]) for row in kept}:
+        kept += [row for row in rows if row["bug"] == NO_BUG]
+    return kept
 
 
 def _write(rows: list[dict[str, Any]]) -> None:

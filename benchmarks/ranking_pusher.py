@@ -210,8 +210,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     # Where both trainings end worse than the sum, what it loses is not known.
     known = [row for row in rows if row["loss"] > 0.0]
+    kinds = {kind: [row for row in rows if (min(row["weights"]) < 0.0) == (kind == "avoided")] for kind in WEIGHTS}
     return {
         "spearman": agreement("regret", rows), "pairs": len(rows), "bar": BAR,
+        "within": {kind: agreement("regret", some) for kind, some in kinds.items() if len(some) > 1},
         "by": {name: agreement(name, rows) for name in FIGURES}, "known": [row["pair"] for row in known],
         "by_of_known": {name: agreement(name, known) for name in FIGURES},
         "intervals_that_hold": sum(

@@ -4,9 +4,9 @@
 
 `--study` is an output directory of `qompose reproduce table1`: trainings of soft Q-learning that are there already are
 used. Each corner is composed from its two lines as they are, after as many further updates of each from its own replay,
-and after `qompose.refit` of the two; judged like the merged rows of Table I. The lines are measured on their own tasks,
-too. What is measured is kept in the study, so that an interrupted benchmark goes on. Writes results/refit.json and
-docs/refit.png.
+and after `qompose.refit` of the two, at its own learning rate and at a gentler one; judged like the merged rows of
+Table I. The lines are measured on their own tasks, too. What is measured is kept in the study, so that an interrupted
+benchmark goes on. Writes results/refit.json and docs/refit.png.
 """
 
 from __future__ import annotations
@@ -112,12 +112,12 @@ def gather(figures: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [one[name] for one in figures] for name in figures[0]}
 
 
-def trained_on(corner: str) -> list[float]:
+def trained_on(corner: str, mode: str = "sample") -> list[float]:
     """Mean distance of each policy that Table I trained on a corner itself."""
     rows = read_results("table1")["result"]["rows"]
     (found,) = [
         row["seeds"] for row in rows
-        if (row["algorithm"], row["task"], row["mode"], row["merged"]) == ("sql", corner, "sample", False)
+        if (row["algorithm"], row["task"], row["mode"], row["merged"]) == ("sql", corner, mode, False)
     ]  # fmt: skip
     return found
 

@@ -13,7 +13,6 @@ See docs/yardsticks.md for what is equal and what is not.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks.machine import write_results
 from benchmarks.peers import measure_speed
 from benchmarks.yardstick_run import EPISODES, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
 from qompose.paper.jobs import Job, run_jobs
+from qompose.paper.study import each_once
 from qompose.store import read_json, write_json
 from qompose.types import QomposeError
 from qompose.view.console import print_table
@@ -144,7 +144,7 @@ def judge(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
         for name, what in (("median_steps_to_bar", "steps"), ("median_seconds_to_bar", "time")):
             ours, rival, ratio = (found[name][key] for key in ("sql", "rival", "ratio"))
             of_whom = f"half the {what} of {rival or ' and '.join(rivals)} to the bar"
-            spelt = "never" if ours is None else f"{ratio:.2f} of them" if rival else "of theirs the median is never"
+            spelt = "never" if ours is None else f"{ratio:.2f} of them" if rival else "theirs: never in the median"
             bars[f"{found['task']}: {of_whom} ({spelt}{unknown})"] = ours is not None and (
                 rival is None or ratio <= 0.5
             )
@@ -184,11 +184,6 @@ def _draw_entrant(places: Sequence[Any], entrant: Entrant, curves: Sequence[Sequ
         axes.fill_between(
             values.mean(axis=0), distance.min(axis=0), distance.max(axis=0), color=colour, alpha=0.1, linewidth=0
         )
-
-
-def distinct(systems: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each system once: two environments at least, and several commits where a folder was worked on for long."""
-    return list({json.dumps(system, sort_keys=True): system for system in systems}.values())
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
@@ -241,7 +236,7 @@ def learn(arguments: argparse.Namespace) -> None:
     result = {
         "rows": rows, "bars": judge(rows), "sql_against_sac": compare(rows), "total_steps": total_steps,
         "episodes": EPISODES, "final_episodes": FINAL_EPISODES,
-        "runs_made_by": distinct([run.pop("system") for run in runs]), "runs": runs,
+        "runs_made_by": each_once([run.pop("system") for run in runs]), "runs": runs,
     }  # fmt: skip
     print_rows(rows)
     for bar, met in result["bars"].items():

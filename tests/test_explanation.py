@@ -166,6 +166,9 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
         found, reason = _judge(unclear, places, 0.5)
         assert found == verdict and "may lose 0.5 to 5, and up to 1 would be little beside 10" in reason
     if max(coverage) > 0.1:
+        reason = _judge(figures, places, 7.0, residuals=True)[1]
+        assert "add up to 7, are taken off only as far as" in reason
+        assert ("residuals included (`--correct-residuals`)" in reason) == (verdict == "compose with correction")
         assert "Bellman residuals could add up to 7 (a correction with" in _judge(figures, places, 7.0)[1]
 
 
@@ -194,8 +197,9 @@ def test_values_are_averaged_over_the_states_that_are_given(first, monkeypatch):
     quick = replace(QUICK, steps=1)
     one = explain(pair, states=np.zeros((1, 2)), options=quick, members=2)
     assert one.judged_on == "given states" and "over given states, in units" in str(one)
-    assert np.array_equal(seen[0].next_observation, np.zeros((1, 2))) and one.spread == 0.0
-    assert explain(pair, options=quick, members=2).judged_on == "held-out states"
+    assert np.array_equal(seen[0].next_observation, np.zeros((1, 2)))
+    held_out = explain(pair, options=quick, members=2)
+    assert held_out.judged_on == "held-out states" and held_out.spread == one.spread > 0.0
     assert len(seen[1].next_observation) == 200  # a tenth of both
     for states in (np.zeros(2), np.zeros((1, 3)), np.zeros((0, 2)), np.full((1, 2), np.nan)):
         with pytest.raises(QomposeError, match=r"states have shape .*; give finite observations \(n, 2\)"):
@@ -209,8 +213,8 @@ def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
     twice = replace(right, replay=Transition(*(np.concatenate([x, x]) for x in right.replay)))
     other = replace(twice, name="other", critic=top.critic, sampler=top.sampler)
     report = explain(twice & other, options=quick, members=2)
-    assert report.residuals and not report.bounds_hold and "own errors are taken off" in str(report)
-    assert "residuals could add up" not in report.reason
+    assert report.residuals and not report.bounds_hold and "are taken off, as far as the replays show" in str(report)
+    assert "a correction with residuals" not in report.reason
     batch = jax.tree.map(lambda x: x[:5], seen[0])
     assert np.abs(batch.residual).min() > 0.0
     after = jax.random.normal(jax.random.key(0), (5, batch.next_actions.shape[1], 4))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bugs import BUGS, Bug
-from benchmarks.planted_bugs import plant
+from benchmarks.planted_bugs import keep_rows, plant
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +43,19 @@ def test_a_text_that_is_not_there_exactly_once_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match=r"'twice' is \d times in module.py, not once"):
         plant(Bug("bug", "module.py", (("twice", "thrice"),), (), ()), tmp_path)
     assert (tmp_path / "module.py").read_text() == text
+
+
+def test_results_are_resumed_without_what_left_the_list_and_the_control_follows_new_bugs():
+    def row(bug, caught=True):
+        return {"bug": bug.name, "file": bug.file, "caught": caught, "gates_held": {}}
+
+    control = {"bug": "none", "file": "", "caught": False, "gates_held": {}}
+    old = row(Bug("long gone", "soft/stein.py", (), (), ()))
+    first, second = row(BUGS[0]), row(BUGS[1])
+    assert keep_rows([first, old, control], BUGS[:1]) == [first, control]
+    assert keep_rows([first, old, control], BUGS[:2]) == [first]  # the second is to be tried
+    assert keep_rows([first, row(BUGS[1], caught=False), control], BUGS[:2]) == [first]  # its trial was not over
+    assert keep_rows([first, second, control], BUGS[:2]) == [first, second, control]
 
 
 CHEAP = ("rows that were never written are drawn", "factor of the quadratic form transposed")

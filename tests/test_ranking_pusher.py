@@ -38,11 +38,14 @@ def row(loss, said, weight=0.5):
 
 
 def test_orders_that_agree_and_orders_that_do_not():
-    same = ranking.summarise([row(0.1, 1.0), row(0.5, 2.0), row(30.0, 2.5, -0.5)])
-    other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5)])
+    same = ranking.summarise([row(0.1, 1.0), row(0.5, 2.0), row(30.0, 2.5, -0.5), row(40.0, 2.6, -0.5)])
+    other = ranking.summarise([row(0.1, 1.0), row(0.5, 0.9), row(30.0, 0.8, -0.5), row(40.0, 0.7, -0.5)])
     assert same["spearman"] == pytest.approx(1.0) and other["spearman"] == pytest.approx(-1.0)
+    assert same["within"] == pytest.approx({"together": 1.0, "avoided": 1.0})
+    assert other["within"] == pytest.approx({"together": -1.0, "avoided": -1.0})
     page = measurements.ranking_pusher({**same, "episodes": 100, "rows": [row(0.1, 1.0)]})
     assert "| a and b | 0.10 ± 0.20 | 1.00 [1.00, 1.00] | compose |" in page and "\nmet);" in page
+    assert "Among the pairs of equal weights it is 1.00. Among the pairs with an avoided skill it is 1.00. " in page
     assert "**missed**" in measurements.ranking_pusher({**other, "episodes": 100, "rows": [row(0.1, 1.0)]})
 
 

@@ -237,6 +237,6 @@ def test_the_bars_need_our_ddpg_in_the_interval_and_half_of_what_the_better_sac_
     lost = rival | {"median_steps_to_bar": None, "median_seconds_to_bar": None}
     assert list(yardsticks.judge([soon, lost]).values()) == [True, True]
     words = next(iter(yardsticks.judge([soon, lost])))
-    assert words == "PushLeft: half the steps of sbx-sac-1 to the bar (of theirs the median is never; sb3-sac not run)"
+    assert words == "PushLeft: half the steps of sbx-sac-1 to the bar (theirs: never in the median; sb3-sac not run)"
     assert list(yardsticks.judge([never, lost]).values()) == [False, False]
     assert yardsticks.judge([soon]) == {}

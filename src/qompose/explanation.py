@@ -146,7 +146,7 @@ class Explanation:
             + ("" if self.bounds_hold else "   (not claimed here)"),
             line("  regret of its policy (certificate)", self.regret),
             line("    one state in ten loses more than", self.regret_high),
-            f"  V differs by {self.spread:.3g} between states",
+            f"  V differs by {self.spread:.3g} between held-out states",
             f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
             "",
             *(
@@ -154,7 +154,7 @@ class Explanation:
                 for name, share in self.coverage.items()
             ),
             *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
-            *(["the critics' own errors are taken off"] if self.residuals else []),
+            *(["they are taken off, as far as the replays show them"] if self.residuals else []),
             "",
             f"verdict: {self.verdict}. {self.reason}",
         ]
@@ -184,8 +184,9 @@ def explain(
     C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
     different parts of the replays, and reported on states that none of them has seen: their mean and a 90 % interval.
     It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead; with
-    `options.residuals` these are taken off, as by `learn_correction`, and the regret is that against the optimum for
-    the tasks' own rewards, which must be tasks of qompose. D* is then not claimed.
+    `options.residuals` these are taken off, as by `learn_correction`, as far as the replays show them: the regret is
+    that against the optimum of the tasks' own rewards. The tasks must be qompose's, and D* is not claimed.
+    `options`: 8000 steps unless given, twice the default of `Correction`.
     `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
     `states`: (n, obs), those over which C, C*, D* and the regret are averaged instead, such as where episodes begin.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
@@ -214,12 +215,13 @@ def explain(
     over = jax.tree.map(lambda x: x[held_out], seen)
     if judged is not None:
         over = survey(skills, weights, temperature, judged, options)
-    figures = _measure(values, over, weights, temperature)
+    spread = _spread(jax.tree.map(lambda x: x[held_out], (seen.values, seen.kappa)), weights)
+    figures = _measure(values, over, temperature) | {"spread": spread}
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(figures, coverage, 0.0 if options.residuals else own_errors)
+    verdict, reason = _judge(figures, coverage, own_errors, options.residuals)
     axes, columns = _choose_axes(skills[0])
     return Explanation(
         names=names,
@@ -247,7 +249,10 @@ def explain(
 
 
 def certify(batch: Survey, after: Array, temperature: float) -> Array:
-    """The rule of four heads: C_w, C*, D*, and G, the regret after a step."""
+    """The rule of four heads: C_w, C*, D*, and G, the regret after a step.
+
+    Bellman residuals, where there are any, are in C_w and in C*, which stays its bound; of D* nothing is known then.
+    """
     c, lemma, theorem, later = (after[..., head] for head in range(4))
     targets = (
         correction_target(batch.kappa, c, batch.log_weight, batch.discount, temperature) - batch.residual,
@@ -288,8 +293,15 @@ def _evaluate(function: Any, observation: Array, actions: Array) -> Array:
     return function(observation, actions)
 
 
-def _measure(values: Values, states: Survey, weights: Sequence[float], temperature: float) -> dict[str, Any]:
-    """The figures over the states to which some transitions lead."""
+def _spread(values_and_kappa: tuple[np.ndarray, np.ndarray], weights: Sequence[float]) -> float:
+    """By how much V_Σ differs between states, but for the outermost twentieth at each side."""
+    values, kappa = values_and_kappa
+    low, high = np.quantile(values @ np.asarray(weights, np.float32) - kappa, [0.05, 0.95])
+    return float(high - low)
+
+
+def _measure(values: Values, states: Survey, temperature: float) -> dict[str, Any]:
+    """The figures over the states to which these transitions lead."""
     members = [jax.tree.map(itemgetter(m), values) for m in range(len(values.level))]
     heads = np.stack(
         [in_blocks(partial(_evaluate, member), states.next_observation, states.next_actions) for member in members]
@@ -300,8 +312,6 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
     centred = c - expect(c, log_weight)[..., None]
     disagreement = np.sqrt(np.mean(expect(centred.std(axis=0, ddof=1) ** 2, states.log_weight)))
     signal = np.sqrt(np.mean(expect(centred.mean(axis=0) ** 2, states.log_weight)))
-    total = states.values @ np.asarray(weights, np.float32) - states.kappa
-    low, high = np.quantile(total, [0.05, 0.95])
     return {
         "divergence_error": float(states.error.mean()),
         "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
@@ -311,7 +321,6 @@ def _measure(values: Values, states: Survey, weights: Sequence[float], temperatu
         "regret_high": _interval(
             np.quantile(regret, 0.9, axis=1)[:, None], least=0.0, mean=float(np.quantile(regret.mean(axis=0), 0.9))
         ),
-        "spread": float(high - low),
         "doubt": float(disagreement / max(signal, 1e-6 * temperature)),
     }
 
@@ -408,8 +417,13 @@ def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
     return (names[0], names[last]), [0, last]
 
 
-def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_errors: float) -> tuple[str, str]:
-    """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to."""
+def _judge(
+    figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_errors: float, residuals: bool = False
+) -> tuple[str, str]:
+    """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to.
+
+    residuals: they were taken off, where the replays show them.
+    """
     regret, spread = figures["regret"], figures["spread"]
     caveats = []
     for pair, interval in coverage.items():
@@ -427,7 +441,12 @@ def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_err
             f"{mine} has been where only {share:.0%} of the states of {theirs} are: what it says elsewhere is a guess"
         )
     little = SMALL_REGRET * spread
-    if own_errors > little:
+    if own_errors > little and residuals:
+        caveats.append(
+            f"the critics' own errors, whose Bellman residuals could add up to {own_errors:.3g}, are taken off only as "
+            "far as the replays show them"
+        )
+    elif own_errors > little:
         caveats.append(
             f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} (a "
             "correction with residuals takes them off where it is exact)"
@@ -442,5 +461,6 @@ def _judge(figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_err
             f"{spread:.3g} between states; the networks"
         )
     if figures["doubt"] <= LARGEST_DOUBT:
-        return "compose with correction", f"{much} agree on what to take off{but}"
+        how = ", residuals included (`--correct-residuals`)" if residuals else ""
+        return "compose with correction", f"{much} agree on what to take off{how}{but}"
     return "train", f"{much} do not agree on what to take off{but}"

@@ -194,6 +194,11 @@ def test_correction_with_residuals_is_exact_for_any_critic(problem):
         assert problem.excess(np.abs(q_sum - c - problem.optimal)).max() < 1e-10
         without = correction(q, value, problem.weights, problem.kernel, problem.alpha)
         assert problem.excess(np.abs(q_sum - without - problem.optimal)).min() > 1e-3
+        # Lemma 1 needs the residuals, too.
+        kappa, errors = divergence(q, value, problem.weights, problem.alpha), combine(problem.weights, residual)
+        lemma = lemma_bound(kappa, problem.kernel, errors)
+        assert problem.excess(q_sum - lemma - problem.optimal).max() < 1e-10
+        assert problem.excess(q_sum - lemma_bound(kappa, problem.kernel) - problem.optimal).max() > 1e-2
         # So is the certificate.
         q_policy = evaluate(problem.composed_reward, problem.kernel, boltzmann(q_sum, problem.alpha), problem.alpha)
         assert_certified(problem, q_policy, boltzmann(q_sum, problem.alpha), soft_regret(q_sum, c, *dynamics(problem)))
@@ -231,7 +236,7 @@ def test_upper_bound_and_theorem_hold_wherever_no_divergence_is_negative(problem
 def test_a_sum_of_what_is_avoided_alone_is_a_lower_bound_that_its_policy_keeps(problem):
     region = np.all(problem.weights < 0.0, axis=1)
     assert region.any()
-    assert problem.kappa[region].max() <= 1e-12 * problem.unit.max()
+    assert problem.excess(problem.kappa)[region].max() <= 1e-12
     assert problem.excess(problem.q_sum - problem.optimal)[region].max() <= 1e-10
     assert problem.excess(problem.q_sum - problem.q_policy)[region].max() <= 1e-10
 

@@ -98,6 +98,15 @@ def test_a_correction_with_residuals_is_exact_for_any_critics(whole):
     }
     learned = whole.regress(correct(whole.batch(Survey, **more), whole.at_next(c), problem.alpha))
     np.testing.assert_allclose(learned[..., 0], c, atol=1e-4 * (1.0 + np.abs(c).max()))
+    # So are Lemma 1's bound and the regret of the certificate.
+    kappa = finite.divergence(q, value, problem.weights, problem.alpha)
+    lemma = finite.lemma_bound(kappa, problem.kernel, finite.combine(problem.weights, residual))
+    later = finite.expect_next(problem.kernel, finite.soft_regret(total, c, problem.kernel, problem.alpha))
+    heads = c, lemma, np.zeros_like(c), later
+    certified = whole.regress(certify(whole.batch(Survey, **more), whole.at_next(*heads), problem.alpha))
+    for head in (0, 1, 3):
+        exact = heads[head]
+        np.testing.assert_allclose(certified[..., head], exact, atol=1e-4 * (1.0 + np.abs(exact).max()))
     each = whole.batch(_Weighed, **more, temperature=np.full(len(whole.next), problem.alpha))
     np.testing.assert_allclose(whole.regress(correct_each(each, whole.at_next(c), 1.0)), learned, atol=1e-4)
 

@@ -100,7 +100,7 @@ class Study:
             with store.naming(str(self.folder)):
                 earlier = store.read_json(path)
             for name, value in settings.items():
-                # Early folders say nothing of flags: they have none.
+                # Early folders do not say: it is taken that there were none.
                 found = earlier.get(name, {} if name == "flags" else None) if isinstance(earlier, dict) else None
                 if found != value:
                     raise QomposeError(

@@ -39,7 +39,8 @@ def divergence(
 def lemma_target(kappa: Any, lemma: Any, discount: Any) -> Any:
     """y = γ' [ κ(s') + max_k C*(s',a_k) ] for C*, `Q*_w ≥ Σ w_i Q_i − C*` (paper, eq 8, Lemma 1).
 
-    The maximum is taken over the draws, so that it is a little too small: many of them should be uniform.
+    The maximum is taken over the draws, so that it is a little too small: many of them should be uniform. For critics
+    that are not optimal Σ w_i δ_i of the step is taken off (`soft.finite.lemma_bound`).
     kappa, discount: (*batch,), lemma: (*batch, draws) at s' -> (*batch,), in reward units.
     """
     return discount * (kappa + lemma.__array_namespace__().max(lemma, axis=-1))

@@ -147,15 +147,15 @@ def divergence(q: np.ndarray, value: np.ndarray, weights: Any, temperature: Any)
     return -state_value(combine(weights, q - value[..., None]), temperature)
 
 
-def lemma_bound(kappa: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """C*(s,a) = γ E_{s'}[κ(s') + max_{a'} C*(s',a')] (paper, eq 8): an optimal hard value with reward κ.
+def lemma_bound(kappa: np.ndarray, kernel: np.ndarray, residual: Any = 0.0) -> np.ndarray:
+    """C*(s,a) = γ E_{s'}[κ(s') + max_{a'} C*(s',a')] (paper, eq 8): an optimal hard value with reward γ E κ(s').
 
     For optimal Q_i, Q*_w ≥ Q_Σ − C* with any weights and temperatures (Lemma 1). Its upper half Q_Σ ≥ Q*_w, and
     V_Σ ≥ V*_w of Corollary 1, hold if κ ≥ 0 in every state, so if all w_i ≥ 0 and Σ w_i α_i ≤ α; else they can fail.
-    kappa: (*batch, S), kernel: (*batch, S, A, S) -> (*batch, S, A)
+    With `residual`, Σ w_i δ_i of `bellman_residual`, less that: Q*_w ≥ Q_Σ − C* for any critics, and no upper half.
+    kappa: (*batch, S), kernel: (*batch, S, A, S), residual: (*batch, S, A) or 0 -> (*batch, S, A)
     """
-    reward = np.broadcast_to(kappa[..., None], (*kappa.shape, kernel.shape[-2]))
-    return expect_next(kernel, optimal_q(reward, kernel, 0.0).max(axis=-1))
+    return optimal_q(expect_next(kernel, kappa) - residual, kernel, 0.0)
 
 
 def theorem_bound(lemma: np.ndarray, kernel: np.ndarray, policy: np.ndarray) -> np.ndarray:

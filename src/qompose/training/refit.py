@@ -66,6 +66,8 @@ def refit(
     stop = threading.Event()
 
     def learn_on(skill: Skill, agent: SQL, task: Task, name: str) -> Skill:
+        if stop.is_set():
+            return skill
         begin = time.perf_counter()
         tell = partial(on_progress, name) if on_progress else None
         state = _learn_on(agent, skill, relabel(task, union), seed, stop, tell)
@@ -82,9 +84,9 @@ def refit(
 
     # One update keeps one core busy; a thread for each skill takes them all.
     with ThreadPoolExecutor(min(len(skills), os.cpu_count() or 1)) as pool:
-        work = zip(skills, agents, tasks, name_refitted(skills), strict=True)
-        learning = [pool.submit(learn_on, *one) for one in work]
         try:
+            work = zip(skills, agents, tasks, name_refitted(skills), strict=True)
+            learning = [pool.submit(learn_on, *one) for one in work]
             wait(learning, return_when=FIRST_EXCEPTION)
         finally:  # where one failed, nobody waits for the others
             stop.set()
