@@ -204,7 +204,7 @@ def explain(
     data = unite_replays(skills)
     if min(lengths) < 100 * PIECES:
         raise QomposeError(f"a replay has only {min(lengths)} transitions; it takes {100 * PIECES} to hold some out")
-    judged = None if states is None else _lead_to(states, skills[0])
+    given = None if states is None else _lead_to(states, skills[0])
     rewards = [rewards_of(skill, data, "explain without residuals") for skill in skills] if options.residuals else None
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows, held_out = _split(lengths, members)
@@ -212,11 +212,9 @@ def explain(
     # Of C, C*, D* and the regret that is left after a step.
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
     values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)
-    over = jax.tree.map(lambda x: x[held_out], seen)
-    if judged is not None:
-        over = survey(skills, weights, temperature, judged, options)
-    spread = _spread(jax.tree.map(lambda x: x[held_out], (seen.values, seen.kappa)), weights)
-    figures = _measure(values, over, temperature) | {"spread": spread}
+    unseen = jax.tree.map(lambda x: x[held_out], seen)
+    over = unseen if given is None else survey(skills, weights, temperature, given, options)
+    figures: dict[str, Any] = {**_measure(values, over, temperature), "spread": _spread(unseen, weights)}
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
@@ -293,10 +291,9 @@ def _evaluate(function: Any, observation: Array, actions: Array) -> Array:
     return function(observation, actions)
 
 
-def _spread(values_and_kappa: tuple[np.ndarray, np.ndarray], weights: Sequence[float]) -> float:
+def _spread(states: Survey, weights: Sequence[float]) -> float:
     """By how much V_Σ differs between states, but for the outermost twentieth at each side."""
-    values, kappa = values_and_kappa
-    low, high = np.quantile(values @ np.asarray(weights, np.float32) - kappa, [0.05, 0.95])
+    low, high = np.quantile(states.values @ np.asarray(weights, np.float32) - states.kappa, [0.05, 0.95])
     return float(high - low)
 
 
