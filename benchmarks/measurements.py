@@ -951,6 +951,9 @@ def ranking_pusher(result: dict[str, Any]) -> str:
         )
         for row in sorted(result["rows"], key=lambda row: row["loss"])
     ]  # fmt: skip
+    earlier = ""
+    if any("spread" in row["explanation"] for row in result["rows"]):
+        earlier = "The verdicts are of an earlier rule, which measured the loss by how much V differs between states. "
     by, known, unknown = result["by"], result["by_of_known"], ""
     words = {"together": "pairs of equal weights", "avoided": "pairs with an avoided skill"}
     within = "".join(f"Among the {words[kind]} it is {value:.2f}. " for kind, value in result["within"].items())
@@ -969,7 +972,7 @@ composition; the better one counts, which is that from the composition for
 {sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that `explain`
 prints, with its 90 % interval. Spearman's coefficient of the two {result["spearman"]:.2f} (bar: {result["bar"]}:
 {"met" if result["spearman"] >= result["bar"] else "**missed**"}); of the loss and D* {by["theorem"]:.2f}, and the
-divergence {by["divergence"]:.2f}. {within}{unknown}The certificate's interval holds the loss of
+divergence {by["divergence"]:.2f}. {within}{unknown}{earlier}The certificate's interval holds the loss of
 {result["intervals_that_hold"]} of {len(result["known"])}.
 
 {table(("pair", "lost", "certificate", "verdict"), rows)}

@@ -7,11 +7,11 @@ how far it is from that is said beside them. They speak of the sum Σ w_i Q_i an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from qompose.skill.algebra import critic_of, linear_form, unite_replays
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
+from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target, soft_minimum
 from qompose.training.correct import (
     Correction,
@@ -45,7 +46,9 @@ LEVEL = 0.9
 STEPS = 8_000
 # The replay of each skill is cut into so many pieces in time; the last is held out, members leave out others.
 PIECES = 10
-# Rules of thumb of the verdict. A regret counts as small if it is below this share of the spread of V_Σ over states.
+# What acting at random loses is only a scale: one network, a share of the steps, so many actions in each state.
+SHARE_OF_STEPS, RANDOM_ACTIONS = 4, 32
+# Rules of thumb of the verdict. A regret counts as small if it is below this share of what acting at random loses.
 SMALL_REGRET = 0.1
 LITTLE_COVERAGE = 0.1
 # Largest disagreement of members on C, relative to what C differs by between actions, at which C is trusted.
@@ -83,7 +86,7 @@ class Explanation:
     theorem: Interval  # E_{π_Σ} D* of Theorem 1
     regret: Interval  # V*_w − V^{π_Σ}, the certificate
     regret_high: Interval  # the regret that one state in ten exceeds
-    spread: float  # of V_Σ over held-out states, from the 5th to the 95th hundredth
+    random: float  # V*_w − V^U, what acting at random would lose
     doubt: float  # disagreement of members on C(s, ·), relative to what it differs by
     bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0, critics presumed optimal: the paper's bounds are claimed
     coverage: dict[str, Interval]  # "a on b": share of b's states that lie where a has been
@@ -113,7 +116,7 @@ class Explanation:
         """Plain numbers and words, for JSON."""
         x, y, cells = self.regions()
         intervals = ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high")
-        plain = ("names", "weights", "temperature", "discount", "divergence_error", "spread", "doubt", "bounds_hold",
+        plain = ("names", "weights", "temperature", "discount", "divergence_error", "random", "doubt", "bounds_hold",
                  "residual", "judged_on", "residuals", "verdict", "reason")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
@@ -146,7 +149,7 @@ class Explanation:
             + ("" if self.bounds_hold else "   (not claimed here)"),
             line("  regret of its policy (certificate)", self.regret),
             line("    one state in ten loses more than", self.regret_high),
-            f"  V differs by {self.spread:.3g} between held-out states",
+            f"  acting at random would lose {self.random:.3g}",
             f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
             "",
             *(
@@ -211,10 +214,20 @@ def explain(
     kappa = unit_of(seen.kappa, temperature)
     # Of C, C*, D* and the regret that is left after a step.
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
-    values = solve(certify, units, seen, rows, temperature, options, on_progress=on_progress)
-    unseen = jax.tree.map(lambda x: x[held_out], seen)
-    over = unseen if given is None else survey(skills, weights, temperature, given, options)
-    figures: dict[str, Any] = {**_measure(values, over, temperature), "spread": _spread(unseen, weights)}
+    short = replace(options, steps=-(-options.steps // SHARE_OF_STEPS))
+    total = options.steps + short.steps
+
+    def tell(done: int, _: int, before: int = 0) -> None:
+        if on_progress is not None:
+            on_progress(before + done, total)
+
+    values = solve(certify, units, seen, rows, temperature, options, on_progress=tell)
+    over = jax.tree.map(lambda x: x[held_out], seen)
+    if given is not None:
+        over = survey(skills, weights, temperature, given, options)
+    figures = _measure(values, over, temperature)
+    above_random = _beside_random(skills, weights, seen, over, short, partial(tell, before=options.steps))
+    figures["random"] = above_random - figures["overestimate"].mean
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
@@ -291,10 +304,59 @@ def _evaluate(function: Any, observation: Array, actions: Array) -> Array:
     return function(observation, actions)
 
 
-def _spread(states: Survey, weights: Sequence[float]) -> float:
-    """By how much V_Σ differs between states, but for the outermost twentieth at each side."""
-    low, high = np.quantile(states.values @ np.asarray(weights, np.float32) - states.kappa, [0.05, 0.95])
-    return float(high - low)
+class Random(NamedTuple):
+    """Transitions as the rule of what acting at random is worth reads them; U is uniform."""
+
+    observation: Any  # (N, obs)
+    action: Any  # (N, act), in [-1, 1]
+    discount: Any  # (N,), γ (1 − terminated)
+    next_observation: Any  # (N, obs)
+    next_actions: Any  # (N, K, act), draws of U
+    above: Any  # (N,), Σ w_i V_i − E_U Q_Σ of the next state
+    residual: Any  # (N,), see `Survey`
+
+
+def act_at_random(batch: Random, after: Array, temperature: float) -> Array:
+    """The rule of D = Q_Σ − Q^U_w, one head: D(s,a) = γ' E_U[Σ w_i V_i(s') − Q_Σ(s',·) + D(s',·)] − Σ w_i δ_i."""
+    return (batch.discount * (batch.above + after[..., 0].mean(axis=-1)) - batch.residual)[:, None]
+
+
+def _beside_random(
+    skills: Sequence[Skill],
+    weights: Sequence[float],
+    seen: Survey,
+    over: Survey,
+    options: Correction,
+    on_progress: Callable[[int, int], None],
+) -> float:
+    """V_Σ − V^U_w, mean over the states to which the transitions of `over` lead; learned from those of `seen`."""
+    critics, root = [critic_of(skill) for skill in skills], jax.random.fold_in(jax.random.key(options.seed), 3)
+    size = seen.action.shape[1]
+
+    def prepare(states: Survey) -> Random:
+        actions, q = in_blocks(
+            lambda rows, where: _try_at_random(critics, list(weights), where, jax.random.fold_in(root, rows[0]), size),
+            np.arange(len(states.discount), dtype=np.uint32), states.next_observation,
+        )  # fmt: skip
+        above = states.values @ np.asarray(weights, np.float32) - q
+        return Random(
+            states.observation, states.action, states.discount, states.next_observation, actions, above, states.residual
+        )
+
+    data, judged = prepare(seen), prepare(over)
+    unit = float(np.mean(np.abs(data.above))) / (1.0 - skills[0].discount ** 2) ** 0.5
+    rows = np.arange(len(data.discount), dtype=np.int32)[None]
+    values = solve(act_at_random, (unit,), data, rows, 0.0, options, on_progress=on_progress)
+    values = jax.tree.map(itemgetter(0), values)
+    later = in_blocks(partial(_evaluate, values), judged.next_observation, judged.next_actions)[..., 0].mean(axis=1)
+    return float(np.mean(judged.above - over.kappa + later))
+
+
+@partial(jax.jit, static_argnames="size")
+def _try_at_random(critics: Any, weights: Any, states: Array, key: Array, size: int) -> tuple[Array, Array]:
+    """Actions of U in every state, and the mean of Q_Σ over them."""
+    actions = jax.random.uniform(key, (len(states), RANDOM_ACTIONS, size), minval=-1.0, maxval=1.0)
+    return actions, combine_values([critic(states, actions) for critic in critics], weights).mean(axis=1)
 
 
 def _measure(values: Values, states: Survey, temperature: float) -> dict[str, Any]:
@@ -421,7 +483,7 @@ def _judge(
 
     residuals: they were taken off, where the replays show them.
     """
-    regret, spread = figures["regret"], figures["spread"]
+    regret, random = figures["regret"], figures["random"]
     caveats = []
     for pair, interval in coverage.items():
         mine, _, theirs = pair.partition(" on ")
@@ -437,7 +499,7 @@ def _judge(
         caveats.append(
             f"{mine} has been where only {share:.0%} of the states of {theirs} are: what it says elsewhere is a guess"
         )
-    little = SMALL_REGRET * spread
+    little = SMALL_REGRET * random
     if own_errors > little and residuals:
         caveats.append(
             f"the critics' own errors, whose Bellman residuals could add up to {own_errors:.3g}, are taken off only as "
@@ -450,12 +512,12 @@ def _judge(
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     if regret.high <= little:
-        return "compose", f"the sum loses {regret.mean:.3g}, little beside {spread:.3g} between states{but}"
-    much = f"the sum loses {regret.mean:.3g}, much beside {spread:.3g} between states, and the networks"
+        return "compose", f"the sum loses {regret.mean:.3g}, little beside the {random:.3g} of acting at random{but}"
+    much = f"the sum loses {regret.mean:.3g}, much beside the {random:.3g} of acting at random, and the networks"
     if regret.low <= little:  # the interval does not tell
         much = (
             f"the sum may lose {regret.low:.3g} to {regret.high:.3g}, and up to {little:.3g} would be little beside "
-            f"{spread:.3g} between states; the networks"
+            f"the {random:.3g} of acting at random; the networks"
         )
     if figures["doubt"] <= LARGEST_DOUBT:
         how = ", residuals included (`--correct-residuals`)" if residuals else ""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qompose.explanation import certify
+from qompose.explanation import Random, act_at_random, certify
 from qompose.skill.algebra import unite_replays
 from qompose.soft import finite
 from qompose.training import gpi
@@ -37,7 +37,7 @@ class Whole:
 
     def columns(self, **more):
         """Fields of a batch: what the rules read, and nothing else."""
-        names = {*Survey._fields, *Followed._fields, *_Weighed._fields}
+        names = {*Survey._fields, *Followed._fields, *_Weighed._fields, *Random._fields}
         plain = dict.fromkeys(names) | {"discount": self.discount, "kappa": self.problem.kappa[self.next]}
         plain |= {"log_weight": self.log_weight[self.next], "residual": np.zeros(len(self.next))} | more
         return {name: None if value is None else jnp.asarray(value, jnp.float32) for name, value in plain.items()}
@@ -109,6 +109,24 @@ def test_a_correction_with_residuals_is_exact_for_any_critics(whole):
         np.testing.assert_allclose(certified[..., head], exact, atol=1e-4 * (1.0 + np.abs(exact).max()))
     each = whole.batch(_Weighed, **more, temperature=np.full(len(whole.next), problem.alpha))
     np.testing.assert_allclose(whole.regress(correct_each(each, whole.at_next(c), 1.0)), learned, atol=1e-4)
+
+
+@pytest.mark.parametrize("perfect", [True, False])
+def test_what_acting_at_random_loses_is_learned_without_a_reward(whole, perfect):
+    problem = whole.problem
+    reward = problem.q - finite.expect_next(problem.kernel[None], problem.value)
+    q = problem.q + (0.0 if perfect else np.random.default_rng(0).normal(size=problem.q.shape))
+    value, total = finite.state_value(q, problem.temperatures), finite.combine(problem.weights, q)
+    uniform = np.ones_like(total)
+    at_random = finite.evaluate(finite.combine(problem.weights, reward), problem.kernel, uniform, problem.alpha)
+    d = total - at_random
+    more = {
+        "above": (problem.weights @ value - total.mean(axis=-1))[whole.next],
+        "residual": per_transition(finite.combine(problem.weights, reward - q))
+        + whole.discount * (problem.weights @ value)[whole.next],
+    }
+    learned = whole.regress(act_at_random(whole.batch(Random, **more), whole.at_next(d), 0.0))
+    np.testing.assert_allclose(learned[..., 0], d, atol=1e-4 * (1.0 + np.abs(d).max()))
 
 
 def test_gpi_learns_what_following_each_skill_is_worth(whole):
