@@ -226,7 +226,7 @@ def explain(
     if given is not None:
         over = survey(skills, weights, temperature, given, options)
     figures = _measure(values, over, temperature)
-    above_random = _beside_random(skills, weights, seen, over, short, partial(tell, before=options.steps))
+    above_random = _beside_random(skills, weights, temperature, seen, over, short, partial(tell, before=options.steps))
     figures["random"] = above_random - figures["overestimate"].mean
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
@@ -324,6 +324,7 @@ def act_at_random(batch: Random, after: Array, temperature: float) -> Array:
 def _beside_random(
     skills: Sequence[Skill],
     weights: Sequence[float],
+    temperature: float,
     seen: Survey,
     over: Survey,
     options: Correction,
@@ -344,9 +345,9 @@ def _beside_random(
         )
 
     data, judged = prepare(seen), prepare(over)
-    unit = float(np.mean(np.abs(data.above))) / (1.0 - skills[0].discount ** 2) ** 0.5
+    unit = unit_of(data.above, temperature) / (1.0 - skills[0].discount ** 2) ** 0.5
     rows = np.arange(len(data.discount), dtype=np.int32)[None]
-    values = solve(act_at_random, (unit,), data, rows, 0.0, options, on_progress=on_progress)
+    values = solve(act_at_random, (unit,), data, rows, temperature, options, on_progress=on_progress)
     values = jax.tree.map(itemgetter(0), values)
     later = in_blocks(partial(_evaluate, values), judged.next_observation, judged.next_actions)[..., 0].mean(axis=1)
     return float(np.mean(judged.above - over.kappa + later))
