@@ -36,11 +36,9 @@ from qompose.view.console import print_table
 AS_THEY_ARE, OWN, ALL, GENTLE = "as they are", "own replay", "both replays", "both replays gently"
 RATES = {OWN: 1e-3, ALL: 1e-3, GENTLE: 3e-4}  # of learning, where lines learn on
 SHORT = qp.Extraction().steps
+BOTH = (SHORT, EXTRACTION_STEPS)
 # What the lines learn from before they are composed -> steps of extraction.
-WAYS = {
-    AS_THEY_ARE: (SHORT, EXTRACTION_STEPS), OWN: (SHORT,), ALL: (SHORT, EXTRACTION_STEPS),
-    GENTLE: (SHORT,),
-}  # fmt: skip
+WAYS = {AS_THEY_ARE: BOTH, OWN: (SHORT,), ALL: BOTH, GENTLE: (SHORT,)}
 UPDATES = 20_000  # of a refit
 PICTURE = RESULTS.parent / "docs" / "refit.png"
 

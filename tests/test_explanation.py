@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from qompose import explanation
 from qompose.explanation import (
     Interval,
+    _beside_random,
     _cover,
     _evaluate,
     _interval,
     _judge,
+    _lead_to,
     _measure,
     _number,
     _over_stretches,
@@ -23,7 +26,7 @@ from qompose.explanation import (
 )
 from qompose.skill.artifact import Skill
 from qompose.skill.network import Network, expected_arrays
-from qompose.training.correct import Correction, _improve, _survey, survey
+from qompose.training.correct import Correction, _improve, _survey, solve, survey
 from qompose.training.offline import compose
 from qompose.types import QomposeError, Transition
 from qompose.view.pictures import draw_divergence
@@ -224,6 +227,27 @@ def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
     blind = certify(batch._replace(residual=np.zeros(5, np.float32)), after, report.temperature)
     taken = np.asarray(blind - certify(batch, after, report.temperature))
     np.testing.assert_allclose(taken, np.outer(batch.residual, [1.0, 1.0, 0.0, 0.0]), atol=1e-5)
+
+
+def test_what_acting_at_random_loses_is_measured_from_the_value_of_the_sum(first, monkeypatch):
+    skills, weights, alpha = [first, make_skill("second", 1)], (0.5, 0.5), first.temperature
+    options = replace(QUICK, steps=1, candidates=4096, kept=64)
+    states = np.random.default_rng(2).standard_normal((400, 2)).astype(np.float32)
+    there = survey(skills, weights, alpha, _lead_to(states, first), options)
+
+    def learned(*given, **more):
+        values = solve(*given, **more)
+        return eqx.tree_at(lambda v: (v.level, v.scale), values, (values.level * 0.0 + 7.0, values.scale * 0.0))
+
+    monkeypatch.setattr(explanation, "solve", learned)  # D is 7 everywhere
+    found = _beside_random(skills, weights, alpha, there, there, options, lambda *_: None)
+    actions = np.linspace(-1.0, 1.0, 501, dtype=np.float32)
+    where, what = np.repeat(states, len(actions), axis=0), np.tile(actions, len(states))[:, None]
+    total = (0.5 * skills[0].q(where, what) + 0.5 * skills[1].q(where, what)).reshape(len(states), -1)
+    value = alpha * np.log(np.exp((total - total.max()) / alpha).mean(axis=1)) + total.max()
+    expected = np.mean(value - total.mean(axis=1))
+    assert found - 7.0 == pytest.approx(expected, rel=0.05)
+    assert there.kappa.mean() > 0.2 * expected  # without it the figure would be another
 
 
 def test_residuals_need_tasks_of_qompose(first):
