@@ -257,7 +257,7 @@ Of the others, at most 20 mm in every seed: {", ".join(near) or "none"}.
 
 
 def variants_corner(result: dict[str, Any]) -> str:
-    return f"""## The corner, trained for longer
+    return f"""## The corner, trained otherwise
 
 Bottom-left, which Table I trains for {result["steps"]} steps: final distance of the puck (m), 100 episodes of each
 seed.
@@ -994,20 +994,24 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 
 
 def fine_tune(result: dict[str, Any]) -> str:
-    rows = []
+    rows, within = [], {}
     for row in result["rows"]:
+        start = row.get("start", "as they are")  # files of before there were others do not say
         steps, others = row["steps_to_level"], row["scratch_steps_to_level"]
         reached = ("never", others, "") if steps is None else (steps, others, f"{steps / others:.2f}")
         means = (row["composed"]["mean"], row["further"]["mean"], row["level"])
-        rows.append((row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
+        rows.append((start, row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
+        within.setdefault(start, []).append(steps is not None and steps <= result["bar"] * others)
+    met = "; ".join(f"{start}: in {sum(seeds)} of {len(seeds)} seeds" for start, seeds in within.items())
     return f"""## Training a composition of the pusher further
 
 Left and bottom composed, the composition trained further on the corner for a quarter of the steps of a training from
 scratch: distance (m, 100 episodes), and environment steps to the level of the training from scratch, which is its mean
-over its last quarter (20 episodes at a time). The steps of left and bottom themselves are not counted. At most
-{result["bar"]:g} of the steps from scratch (the bar) in {result["seeds_at_bar"]} of {len(rows)} seeds.
+over its last quarter (20 episodes at a time). The lines are composed as they are, or after `qompose refit`. Neither the
+steps of left and bottom themselves nor the updates of the refit are counted. At most {result["bar"]:g} of the steps
+from scratch (the bar) {met}.
 
-{table(("seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
+{table(("lines", "seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
 """
 
 

@@ -4,7 +4,7 @@
 
 particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
-corner: does longer training bring the puck nearer to the corner at the edge of the arm's reach?
+corner: does longer training, or a hotter policy, bring the puck nearer to the corner at the edge of the arm's reach?
 lines: is a corner reached by the sum of two skills of which one has learned from the other's experience, too?
 reach: what brings the hand near to targets that differ from episode to episode, with fewer updates than Fig. 4 has?
 
@@ -64,7 +64,10 @@ QUESTIONS = {
         {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),
          "noise 0.4": ("--noise", "0.4")},
     ),
-    "corner": Question("sql", ("PushBottomLeft",), {"100 000 steps": ("--total-steps", "100000")}),
+    "corner": Question(
+        "sql", ("PushBottomLeft",),
+        {"100 000 steps": ("--total-steps", "100000"), "temperature 0.2": ("--temperature", "0.2")},
+    ),
     "lines": Question(
         "sql", ("PushLeft", "PushBottom"), {"shared experience": (EXPERIENCE, "PushLeft")}, merged=("PushBottomLeft",)
     ),

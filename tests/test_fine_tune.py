@@ -1,5 +1,6 @@
 """What counts as the level of a training from scratch, and as reached."""
 
+import math
 import sys
 
 import pytest
@@ -21,11 +22,13 @@ def test_the_level_is_that_of_the_last_quarter_and_the_first_evaluation_there_co
 def test_the_page_says_never_where_the_level_was_not_reached():
     means = {"composed": {"mean": 0.9}, "further": {"mean": 0.4}}
     rows = [
-        {"seed": seed, **means, "level": 0.3, "steps_to_level": steps, "scratch_steps_to_level": 20}
-        for seed, steps in enumerate((4, None))
-    ]
-    page = measurements.fine_tune({"rows": rows, "bar": 0.25, "seeds_at_bar": 1})
-    assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page and "in 1 of 2 seeds" in page
+        {"start": start, "seed": seed, **means, "level": 0.3, "steps_to_level": steps, "scratch_steps_to_level": 20}
+        for start, counts in (("as they are", (4, None)), ("refitted", (6, 6))) for seed, steps in enumerate(counts)
+    ]  # fmt: skip
+    page = measurements.fine_tune({"rows": rows, "bar": 0.25})
+    assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page
+    assert "as they are: in 1 of 2 seeds; refitted: in 0 of 2 seeds" in page
+    assert [fine_tune.share_of(row) for row in rows] == [0.2, math.inf, 0.3, 0.3]
 
 
 def test_a_seed_needs_its_two_lines_and_the_training_from_scratch(tmp_path, monkeypatch):
@@ -40,5 +43,6 @@ def test_a_seed_needs_its_two_lines_and_the_training_from_scratch(tmp_path, monk
     with pytest.raises(SystemExit):
         fine_tune.main()
     assert [case.task for case in seen["trainings"]] == ["PushLeft", "PushBottom", "PushBottomLeft"]
-    (job,) = seen["jobs"]
-    assert [need.parent.parent.name for need in job.needs] == ["sql-push-left-s0", "sql-push-bottom-s0"]
+    assert [job.file.name for job in seen["jobs"]] == ["s0-as-they-are.json", "s0-refitted.json"]
+    for job in seen["jobs"]:
+        assert [need.parent.parent.name for need in job.needs] == ["sql-push-left-s0", "sql-push-bottom-s0"]
