@@ -309,7 +309,7 @@ def test_a_composition_is_corrected_on_demand(ask, tiny_runs):
 # ------------------------------------------------------------------------------------------------------- explain
 
 
-def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(run, ask, tiny_skills, tmp_path):
+def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(run, ask, refused, tiny_skills, tmp_path):
     for name, skill in tiny_skills.items():
         twice = [np.concatenate([field, field]) for field in skill.replay]
         dataclasses.replace(skill, replay=type(skill.replay)(*twice)).save(tmp_path / name)
@@ -320,9 +320,10 @@ def test_what_a_composition_would_lose_is_said_in_words_numbers_and_a_picture(ru
         assert picture.width > 100
     answer = ask(*command, "--output", "None")
     assert answer["names"] == ["right", "top"] and answer["picture"] is None and not Path("divergence.png").exists()
-    assert f"verdict: {answer['verdict']}" in out
+    assert f"verdict: {answer['verdict']}" in out and not answer["residuals"]
     assert ask("explain", "right & ~(0.25 * top)", "--steps", 2, "--members", 2)["weights"] == [1.0, -0.25]
     assert Path("divergence.png").exists()
+    assert "in other states than the others; explain without residuals" in refused(*command, "--residuals")
 
 
 def test_where_nothing_can_be_explained_the_reason_is_given(refused, tiny_runs):

@@ -237,6 +237,7 @@ def explain(
     temperature: float | None = None,
     steps: int = 8_000,
     members: int = 3,
+    residuals: Switch = False,
     seed: int = 0,
     output: Path | None = Path("divergence.png"),
     json: Switch = False,
@@ -251,6 +252,7 @@ def explain(
             given.
         steps: Gradient steps of the bounds and the certificate.
         members: Networks that learn them from different parts of the replays.
+        residuals: Take off the critics' own errors, too, by the rewards of every skill's task.
         seed: Seed of everything random.
         output: Picture of the divergence to write, None for none; the numbers go into a .json beside it.
         json: Print the answer as JSON.
@@ -263,7 +265,8 @@ def explain(
         check_target(output)  # before the work
     with bars() as shown:
         report = explanation.explain(
-            expression, temperature=temperature, members=members, options=Correction(steps=steps, seed=seed),
+            expression, temperature=temperature, members=members,
+            options=Correction(steps=steps, residuals=residuals, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if not json:
