@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -944,41 +945,50 @@ Spearman's coefficient of certificate and regret {result["spearman"]:.2f} (bar: 
 
 
 def ranking_pusher(result: dict[str, Any]) -> str:
-    rows = [
-        (
-            row["pair"].replace("-", " "), f"{row['loss']:.2f} ± {1.96 * row['standard_error']:.2f}",
-            "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**row["explanation"]["regret"]), row["explanation"]["verdict"],
+    rows, ways = [], result["ways"]
+    for row in sorted(result["rows"], key=lambda row: np.mean(row["loss"])):
+        said = []
+        for way in ways:
+            found = row["explanations"][way]
+            verdicts = Counter(one["verdict"] for one in found)
+            said.append(_mean_of([one["regret"]["mean"] for one in found]))
+            said.append(", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()))
+        rows.append((row["pair"].replace("-", " "), _mean_of(row["loss"]), *said))
+    words = {"together": "the pairs of equal weights", "avoided": "the pairs with an avoided skill"}
+    seeds, known = len(result["rows"][0]["loss"]), len(result["known"])
+    found = []
+    for way, of in ways.items():
+        within = " and ".join(f"{value:.2f} among {words[kind]}" for kind, value in of["within"].items())
+        others = f", {of['of_known']:.2f} among those whose loss is known" if known < len(rows) else ""
+        met = "met" if of["spearman"] >= result["bar"] else "**missed**"
+        found.append(
+            f"- {way}: {of['spearman']:.2f} (bar: {result['bar']}: {met}), {within}{others}; seed by seed "
+            f"{' '.join(f'{value:.2f}' for value in of['seeds'])}; by D* {of['by']['theorem']:.2f}, by the divergence "
+            f"{of['by']['divergence']:.2f}. The interval holds the loss in {of['intervals_that_hold']} of "
+            f"{known * seeds} cases."
         )
-        for row in sorted(result["rows"], key=lambda row: row["loss"])
-    ]  # fmt: skip
-    earlier = ""
-    if any("spread" in row["explanation"] for row in result["rows"]):
-        earlier = "The verdicts are of an earlier rule, which measured the loss by how much V differs between states. "
-    by, known, unknown = result["by"], result["by_of_known"], ""
-    words = {"together": "pairs of equal weights", "avoided": "pairs with an avoided skill"}
-    within = "".join(f"Among the {words[kind]} it is {value:.2f}. " for kind, value in result["within"].items())
-    if len(result["known"]) < len(rows):
-        unknown = (
-            "Where both trainings end worse than the sum, what it loses is not known; over the "
-            f"{len(result['known'])} other pairs "
-            f"{known['regret']:.2f}, {known['theorem']:.2f} and {known['divergence']:.2f}. "
-        )
+    header = ("pair", "lost", *(word for way in ways for word in (f"certificate, {way}", "verdicts")))
+    unknown = " Where both end worse than the sums, what these lose is not known." if known < len(rows) else ""
     return f"""## Does `explain` know which pairs of the pusher lose more?
 
-Every pair of the four lines at equal weights, and six whose second is avoided with half a weight. Lost: soft return of
-a skill trained on the sum of the rewards, less that of the sum's Boltzmann policy ({result["episodes"]} episodes from
-equal starts, ± 95 %; discounted, in reward units). Two are trained, from scratch and, half as long, from the
-composition; the better one counts, which is that from the composition for
-{sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs. Certificate: the regret that `explain`
-prints, with its 90 % interval. Spearman's coefficient of the two {result["spearman"]:.2f} (bar: {result["bar"]}:
-{"met" if result["spearman"] >= result["bar"] else "**missed**"}); of the loss and D* {by["theorem"]:.2f}, and the
-divergence {by["divergence"]:.2f}. {within}{unknown}{earlier}The certificate's interval holds the loss of
-{result["intervals_that_hold"]} of {len(result["known"])}.
+Every pair of the four lines at equal weights, and six whose second is avoided with half a weight; lines of {seeds}
+seeds. Lost: soft return of a skill trained on the sum of the rewards, less that of the sum's Boltzmann policy
+({result["episodes"]} episodes from equal starts; discounted, in reward units). Two are trained, from scratch and, half
+as long, from the composition of the lines of seed {result["reference"]}; the better one counts, which is that from the
+composition for {sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs.{unknown} Certificate:
+the regret that `explain` prints ({result["steps"]} steps), as it is and with the critics' Bellman residuals taken off
+(`--residuals`). Means over the seeds, and the seeds. Spearman's coefficient of the means of loss and certificate:
 
-{table(("pair", "lost", "certificate", "verdict"), rows)}
+{chr(10).join(found)}
+
+{table(header, rows)}
 
 ![certificate against loss](ranking_pusher.png)
 """
+
+
+def _mean_of(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.1f} ({' '.join(f'{value:.1f}' for value in values)})"
 
 
 def fine_tune_point(result: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """Does `explain` know which compositions of the pusher lose more? Certificates of twelve pairs against what they lose.
 
-    python -m benchmarks.ranking_pusher [--seed 0] [--total-steps 60000] [--study reproduce]
+    python -m benchmarks.ranking_pusher [--seeds 3] [--reference 0] [--total-steps 60000] [--study reproduce]
 
 Every pair of the four lines at equal weights (three corners, three that cannot both be had) and six in which the second
-is avoided. What a pair loses: the soft return of a skill trained on Σ w_i r_i, less that of the Boltzmann policy of
-Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for half of the steps,
-from the composition; the better one counts. `--study` is an output directory of `qompose reproduce`: trainings that are
-there already are used. Writes results/ranking_pusher.json and docs/ranking_pusher.png.
+is avoided; lines of several seeds. What a pair loses: the soft return of a skill trained on Σ w_i r_i, less that of the
+Boltzmann policy of Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for
+half of the steps, from the composition of the lines of one seed (`--reference`); the better one counts, for the lines
+of all seeds. Certificates as they are, and with the critics' Bellman residuals taken off. `--study` is an output
+directory of `qompose reproduce`: trainings that are there already are used. Writes results/ranking_pusher.json and
+docs/ranking_pusher.png.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import LANES
 from qompose.explanation import explain
 from qompose.paper.jobs import Job
-from qompose.paper.study import CONSTITUENTS, CORNERS, EPISODES, Case, Study
+from qompose.paper.study import CONSTITUENTS, CORNERS, EPISODES, Case, Study, each_once
 from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
@@ -74,6 +76,7 @@ class PushSum(Pusher):
 
 
 SUM = "PushSum"
+WAYS = PLAIN, RESIDUALS = "as they are", "residuals taken off"  # of a certificate
 BEGINS = ("from scratch", "from the sum")  # the two trainings on a sum of rewards
 
 
@@ -108,9 +111,9 @@ def steps_of(study: Study, begin: str) -> int:
     return study.total_steps // (1 if begin == BEGINS[0] else 2)
 
 
-def command_of(study: Study, what: str, index: int, seed: int, *more: str) -> tuple[str, ...]:
-    words = ("--study", study.folder, "--total-steps", study.total_steps, "--seed", seed, what, index, *more)
-    return ("benchmarks.ranking_pusher", *map(str, words))
+def command_of(study: Study, what: str, *words: Any) -> tuple[str, ...]:
+    shared = ("--study", study.folder, "--total-steps", study.total_steps)
+    return ("benchmarks.ranking_pusher", *map(str, (*shared, what, *words)))
 
 
 def expression_of(study: Study, index: int, seed: int) -> Expression:
@@ -151,143 +154,203 @@ def soft_returns(skill: Skill, options: dict[str, float], seed: int) -> np.ndarr
     return np.concatenate(totals)
 
 
-def certify(study: Study, index: int, seed: int) -> dict[str, Any]:
+def certify(study: Study, index: int, seed: int, way: str, steps: int) -> None:
     """What `explain` says of a pair."""
     begin = time.perf_counter()
-    found = explain(expression_of(study, index, seed)).summary()
-    return {"explanation": found, "seconds": time.perf_counter() - begin, "system": describe_system()}
+    options = qp.Correction(steps=steps, residuals=way == RESIDUALS)
+    found = explain(expression_of(study, index, seed), options=options).summary()
+    record = {"explanation": found, "seconds": time.perf_counter() - begin, "system": describe_system()}
+    write_json(certificate_of(study, index, seed, way, steps), record)
 
 
-def measure(study: Study, index: int, seed: int) -> dict[str, Any]:
-    """What the sum loses against the better of the two trainings, beside the certificate."""
-    composed = qp.compose(expression_of(study, index, seed), name="sum", extract=False)
-    own = soft_returns(composed, options_of(index), seed)
-    trained = {
-        begin: soft_returns(load(training_job(study, index, seed, begin).file.parent), options_of(index), seed)
-        for begin in BEGINS
-    }
-    better = max(trained, key=lambda begin: trained[begin].mean())
-    loss = trained[better] - own
-    return {
-        "pair": name_of(index), "names": PAIRS[index][0], "weights": PAIRS[index][1],
-        "loss": float(loss.mean()), "standard_error": float(loss.std(ddof=1) / len(loss) ** 0.5),
-        "soft_return": {name: float(total.mean()) for name, total in {"sum": own, **trained}.items()},
-        "better": better, **read_json(certifying_job(study, index, seed).file),
-        "trained_by": [read_json(run / "system.json") for run in runs_of(study, index, seed)],
-    }  # fmt: skip
+def measure(study: Study, index: int, reference: int, seed: int | None = None) -> None:
+    """Mean soft return of the sum of the lines of a seed or, without one, of the two trainings; from the same starts.
+
+    Those are of the seed of the reference.
+    """
+    if seed is None:
+        trainings = trainings_of(study, index, reference)
+        skills = {begin: load(run) for begin, run in zip(BEGINS, trainings, strict=True)}
+    else:
+        skills = {"sum": qp.compose(expression_of(study, index, seed), name="sum", extract=False)}
+        trainings = lines_of(study, index, seed)
+    returns = {name: float(soft_returns(skill, options_of(index), reference).mean()) for name, skill in skills.items()}
+    trained_by = [read_json(run / "system.json") for run in trainings]
+    write_json(
+        returns_of(study, index, reference, seed),
+        {"soft_return": returns, "trained_by": trained_by, "system": describe_system()},
+    )
 
 
-def runs_of(study: Study, index: int, seed: int) -> list[Path]:
-    """The two lines first."""
-    return [*(study.run_of(Case("sql", name, seed)) for name in PAIRS[index][0]),
-            *(training_job(study, index, seed, begin).file.parent.parent for begin in BEGINS)]  # fmt: skip
+def lines_of(study: Study, index: int, seed: int) -> list[Path]:
+    return [study.run_of(Case("sql", name, seed)) for name in PAIRS[index][0]]
 
 
-def certifying_job(study: Study, index: int, seed: int) -> Job:
-    file = study.folder / "pairs" / f"{name_of(index)}-s{seed}-certificate.json"
-    return Job(file.stem, command_of(study, "--certify", index, seed), file, skills_in(runs_of(study, index, seed)[:2]))
+def trainings_of(study: Study, index: int, seed: int) -> list[Path]:
+    return [training_job(study, index, seed, begin).file.parent.parent for begin in BEGINS]
 
 
-def measuring_job(study: Study, index: int, seed: int) -> Job:
-    file = study.folder / "pairs" / f"{name_of(index)}-s{seed}.json"
-    needs = (*skills_in(runs_of(study, index, seed)), certifying_job(study, index, seed).file)
-    return Job(f"{file.stem}-measured", command_of(study, "--measure", index, seed), file, needs)
+def certificate_of(study: Study, index: int, seed: int, way: str, steps: int) -> Path:
+    return study.folder / "pairs" / f"{name_of(index)}-s{seed}-{way.replace(' ', '-')}-{steps}.json"
+
+
+def returns_of(study: Study, index: int, reference: int, seed: int | None = None) -> Path:
+    """Of the two trainings of a seed, or of the sum of the lines of another one beside them."""
+    return study.folder / "pairs" / f"{name_of(index)}-r{reference}{'' if seed is None else f'-s{seed}'}.json"
+
+
+def certifying_job(study: Study, index: int, seed: int, way: str, steps: int) -> Job:
+    file = certificate_of(study, index, seed, way, steps)
+    words = command_of(study, "--certify", index, seed, way, steps)
+    return Job(file.stem, words, file, skills_in(lines_of(study, index, seed)))
+
+
+def measuring_job(study: Study, index: int, reference: int, seed: int | None = None) -> Job:
+    file = returns_of(study, index, reference, seed)
+    runs = trainings_of(study, index, reference) if seed is None else lines_of(study, index, seed)
+    words = command_of(study, "--measure", index, reference, *([] if seed is None else [seed]))
+    return Job(f"{file.stem}-measured", words, file, skills_in(runs))
 
 
 def skills_in(runs: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(run / SKILL / "manifest.json" for run in runs)
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How well the orders by what `explain` says agree with that by the loss; `rows` as `measure` gives them."""
-
-    def agreement(name: str, among: list[dict[str, Any]]) -> float:
-        ranks = [
-            rankdata([row["loss"] for row in among]),
-            rankdata([row["explanation"][name]["mean"] for row in among]),
-        ]
-        return float(np.corrcoef(ranks)[0, 1])
-
-    # Where both trainings end worse than the sum, what it loses is not known.
-    known = [row for row in rows if row["loss"] > 0.0]
-    kinds = {kind: [row for row in rows if (min(row["weights"]) < 0.0) == (kind == "avoided")] for kind in WEIGHTS}
+def gather(study: Study, index: int, reference: int, seeds: Sequence[int], steps: int) -> dict[str, Any]:
+    """What a pair loses, seed by seed, beside what `explain` says."""
+    trained = read_json(returns_of(study, index, reference))
+    sums = [read_json(returns_of(study, index, reference, seed)) for seed in seeds]
+    better = max(BEGINS, key=lambda begin: trained["soft_return"][begin])
+    said = {way: [read_json(certificate_of(study, index, seed, way, steps)) for seed in seeds] for way in WAYS}
     return {
-        "spearman": agreement("regret", rows), "pairs": len(rows), "bar": BAR,
-        "within": {kind: agreement("regret", some) for kind, some in kinds.items() if len(some) > 1},
-        "by": {name: agreement(name, rows) for name in FIGURES}, "known": [row["pair"] for row in known],
-        "by_of_known": {name: agreement(name, known) for name in FIGURES},
-        "intervals_that_hold": sum(
-            row["explanation"]["regret"]["low"] <= row["loss"] <= row["explanation"]["regret"]["high"] for row in known
+        "pair": name_of(index), "names": PAIRS[index][0], "weights": PAIRS[index][1], "better": better,
+        "soft_return": {**trained["soft_return"], "sums": [record["soft_return"]["sum"] for record in sums]},
+        "loss": [trained["soft_return"][better] - record["soft_return"]["sum"] for record in sums],
+        "explanations": {way: [record["explanation"] for record in records] for way, records in said.items()},
+        "made_by": each_once(
+            system for record in (trained, *sums) for system in (*record["trained_by"], record["system"])
         ),
     }  # fmt: skip
 
 
-def draw(path: Path, rows: list[dict[str, Any]], spearman: float) -> None:
-    """Certificate against loss; a point and its intervals for each pair."""
-    figure = make_figure(7.2, 5.4)
-    axes = figure.subplots()
-    for row in rows:
-        avoided, found = min(row["weights"]) < 0.0, row["explanation"]["regret"]
-        axes.errorbar(
-            row["loss"], found["mean"], xerr=1.96 * row["standard_error"],
-            yerr=[[found["mean"] - found["low"]], [found["high"] - found["mean"]]], color="C1" if avoided else "C0",
-            marker="s" if avoided else "o", markersize=5, linewidth=0.9,
-        )  # fmt: skip
-        axes.annotate(row["pair"].replace("-", " "), (row["loss"], found["mean"]), (5, 4), textcoords="offset points",
-                      fontsize=8, color=INK)  # fmt: skip
-    axes.set(xlabel="soft return lost against training on the sum", ylabel="regret that explain expects")
-    axes.axvline(0.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
-    axes.set_title(f"twelve pairs of the pusher: Spearman {spearman:.2f}", fontsize=11, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e8e8e5", linewidth=0.8)
-    figure.savefig(path, dpi=100)
+def loss_of(row: dict[str, Any]) -> float:
+    return float(np.mean(row["loss"]))
+
+
+def said_of(row: dict[str, Any], way: str, name: str) -> float:
+    """A figure of an explanation, as the mean over the seeds."""
+    return float(np.mean([said[name]["mean"] for said in row["explanations"][way]]))
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How well the orders by what `explain` says agree with that by the loss; `rows` as `gather` gives them."""
+
+    def agreement(among: list[dict[str, Any]], way: str, name: str = FIGURES[0], seed: int | None = None) -> float:
+        """Spearman's coefficient of the means over the seeds, or of one seed."""
+        pairs = [
+            (loss_of(row), said_of(row, way, name)) if seed is None
+            else (row["loss"][seed], row["explanations"][way][seed][name]["mean"])
+            for row in among
+        ]  # fmt: skip
+        return float(np.corrcoef([rankdata(values) for values in zip(*pairs, strict=True)])[0, 1])
+
+    # Where both trainings end worse than the sum, what it loses is not known.
+    known = [row for row in rows if loss_of(row) > 0.0]
+    kinds = {kind: [row for row in rows if (min(row["weights"]) < 0.0) == (kind == "avoided")] for kind in WEIGHTS}
+    ways = {
+        way: {
+            "spearman": agreement(rows, way),
+            "seeds": [agreement(rows, way, seed=seed) for seed in range(len(rows[0]["loss"]))],
+            "within": {kind: agreement(some, way) for kind, some in kinds.items() if len(some) > 1},
+            "by": {name: agreement(rows, way, name) for name in FIGURES}, "of_known": agreement(known, way),
+            "intervals_that_hold": sum(
+                said["regret"]["low"] <= loss <= said["regret"]["high"]
+                for row in known for loss, said in zip(row["loss"], row["explanations"][way], strict=True)
+            ),
+        }
+        for way in WAYS
+    }  # fmt: skip
+    return {"pairs": len(rows), "bar": BAR, "known": [row["pair"] for row in known], "ways": ways}
+
+
+def draw(path: Path, rows: list[dict[str, Any]], ways: dict[str, Any]) -> None:
+    """Certificate against loss; a point for each pair, the mean over the seeds, and its range."""
+    figure = make_figure(13.0, 5.4)
+    for axes, way in zip(figure.subplots(1, len(WAYS)), WAYS, strict=True):
+        for row in rows:
+            avoided, x, y = min(row["weights"]) < 0.0, loss_of(row), said_of(row, way, "regret")
+            said = [explanation["regret"]["mean"] for explanation in row["explanations"][way]]
+            axes.errorbar(
+                x, y, xerr=[[x - min(row["loss"])], [max(row["loss"]) - x]], yerr=[[y - min(said)], [max(said) - y]],
+                color="C1" if avoided else "C0", marker="s" if avoided else "o", markersize=5, linewidth=0.9,
+            )  # fmt: skip
+            axes.annotate(
+                row["pair"].replace("-", " "), (x, y), (5, 4), textcoords="offset points", fontsize=8, color=INK
+            )
+        axes.set(xlabel="soft return lost against training on the sum", ylabel="regret that explain expects")
+        axes.axvline(0.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+        axes.set_title(f"{way}: Spearman {ways[way]['spearman']:.2f}", fontsize=11, color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e8e8e5", linewidth=0.8)
+    figure.savefig(path, dpi=90)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="of the lines")
+    parser.add_argument("--reference", type=int, default=0, metavar="SEED", help="of the trainings on the sum")
     parser.add_argument("--total-steps", type=int, default=60_000)
+    parser.add_argument("--steps", type=int, default=8000, help="of explain")
     parser.add_argument("--study", type=Path, default=Path("reproduce"))
-    for what in ("--certify", "--measure"):
-        parser.add_argument(what, type=int, metavar="PAIR", help="only do this, for the parent process")
-    parser.add_argument("--train", nargs=2, metavar=("PAIR", "BEGIN"), help="only train, for the parent process")
+    for what in ("--certify", "--measure", "--train"):
+        parser.add_argument(what, nargs="+", metavar=("PAIR", "MORE"), help="only do this, for the parent process")
     arguments = parser.parse_args()
     TASKS[SUM] = functools.partial(PushSum, SUM)  # known to this process alone
-    study, seed = Study(arguments.study, 1, arguments.total_steps), arguments.seed
+    study, reference = Study(arguments.study, arguments.seeds, arguments.total_steps), arguments.reference
     study.open()
     (study.folder / "pairs").mkdir(exist_ok=True)
     if arguments.train is not None:
-        train(study, int(arguments.train[0]), seed, arguments.train[1])
-        return
-    for index, make, job_of in (
-        (arguments.certify, certify, certifying_job), (arguments.measure, measure, measuring_job),
-    ):  # fmt: skip
-        if index is not None:
-            write_json(job_of(study, index, seed).file, make(study, index, seed))
-            return
-    lines = [study.training_job(Case("sql", name, seed)) for name in CONSTITUENTS]
-    pairs = range(len(PAIRS))
+        index, seed, begin = arguments.train
+        train(study, int(index), int(seed), begin)
+    elif arguments.certify is not None:
+        index, seed, way, steps = arguments.certify
+        certify(study, int(index), int(seed), way, int(steps))
+    elif arguments.measure is not None:
+        measure(study, *map(int, arguments.measure))
+    else:
+        rank(study, reference, arguments.steps)
+
+
+def rank(study: Study, reference: int, steps: int) -> None:
+    """Train, certify and measure what is missing, and write what came of it."""
+    pairs, seeds = range(len(PAIRS)), range(study.seeds)
+    lines = {
+        seed: [study.training_job(Case("sql", name, seed)) for name in CONSTITUENTS] for seed in {*seeds, reference}
+    }
     references = [
-        dataclasses.replace(training_job(study, index, seed, begin), needs=tuple(job.file for job in lines))
-        for begin in BEGINS for index in pairs
+        dataclasses.replace(
+            training_job(study, index, reference, begin), needs=tuple(job.file for job in lines[reference])
+        )
+        for begin in BEGINS for index in pairs if not returns_of(study, index, reference).exists()
     ]  # fmt: skip
-    certifying = [certifying_job(study, index, seed) for index in pairs]
-    measuring = [measuring_job(study, index, seed) for index in pairs]
-    study.run_jobs("ranking", [*lines, *references, *certifying, *measuring])
-    rows = [read_json(job.file) for job in measuring]
-    result = {**summarise(rows), "episodes": EPISODES, "rows": rows}
-    command = f"python -m benchmarks.ranking_pusher --seed {seed} --total-steps {arguments.total_steps}"
-    write_results("ranking_pusher", result, command=command, seed=seed)
-    draw(PICTURE, rows, result["spearman"])
+    measuring = [measuring_job(study, index, reference, seed) for seed in (None, *seeds) for index in pairs]
+    certifying = [
+        certifying_job(study, index, seed, way, steps) for seed in seeds for way in WAYS for index in pairs
+    ]  # fmt: skip
+    study.run_jobs("ranking", [*itertools.chain(*lines.values()), *references, *measuring, *certifying])
+    rows = [gather(study, index, reference, seeds, steps) for index in pairs]
+    result = {**summarise(rows), "reference": reference, "steps": steps, "episodes": EPISODES, "rows": rows}
+    words = f"--seeds {study.seeds} --reference {reference} --total-steps {study.total_steps} --steps {steps}"
+    write_results("ranking_pusher", result, command=f"python -m benchmarks.ranking_pusher {words}", seed=list(seeds))
+    draw(PICTURE, rows, result["ways"])
     print_table(
-        f"what sums of the pusher lose: Spearman {result['spearman']:.2f} (bar {BAR})",
-        ("pair", "lost", "certificate", "verdict"),
+        f"what sums of the pusher lose, and what is said (bar of Spearman's coefficient: {BAR})",
+        ("pair", "lost", *(f"{way} ({result['ways'][way]['spearman']:.2f})" for way in WAYS)),
         [
-            (row["pair"], f"{row['loss']:.2f} ± {1.96 * row['standard_error']:.2f}",
-             "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**row["explanation"]["regret"]), row["explanation"]["verdict"])
-            for row in sorted(rows, key=lambda row: row["loss"])
+            (row["pair"], f"{loss_of(row):.2f}", *(f"{said_of(row, way, 'regret'):.2f}" for way in WAYS))
+            for row in sorted(rows, key=loss_of)
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":
