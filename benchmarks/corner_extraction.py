@@ -18,7 +18,7 @@ import numpy as np
 import qompose as qp
 from benchmarks.machine import write_results
 from benchmarks.options import read_options
-from qompose.paper.study import CORNERS, EPISODES, Case, Study
+from qompose.paper.study import CORNERS, EPISODES, Case, Study, each_once
 from qompose.paper.table1 import paper_figure
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
@@ -67,7 +67,7 @@ def main() -> None:
             print(corner, steps, temperature, mode, figures["mean"], flush=True)
     parts = {task for pair in CORNERS.values() for task in pair}
     made_by = study.systems_of(Case("sql", task, seed) for task in sorted(parts) for seed in range(options.seeds))
-    result = {"rows": rows, "episodes": EPISODES, "trained_by": made_by}
+    result = {"rows": rows, "episodes": EPISODES, "runs_made_by": each_once(made_by)}
     command = f"python -m benchmarks.corner_extraction --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("corner_extraction", result, command=command, seed=list(range(options.seeds)))
     print_table(

@@ -1185,7 +1185,7 @@ def write_page(results: Path = RESULTS) -> str:
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
-        machine, makers = record["machine"], record.get("runs_made_by", [])
+        machine, makers = record["machine"], {**record["result"], **record}.get("runs_made_by", [])
         processors = dict.fromkeys(system["processor"] for system in (machine, *makers))
         source = (
             f"`{record['command']}` → `results/{path.name}` ({' and '.join(processors)}, {machine['cores']} cores)\n"

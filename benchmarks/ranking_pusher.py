@@ -31,7 +31,7 @@ from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import LANES
 from qompose.explanation import explain
 from qompose.paper.jobs import Job
-from qompose.paper.study import CONSTITUENTS, CORNERS, EPISODES, Case, Study, each_once
+from qompose.paper.study import CONSTITUENTS, CORNERS, EPISODES, Case, Study, each_once, made_by
 from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.skill.artifact import Skill
@@ -227,9 +227,9 @@ def gather(study: Study, index: int, reference: int, seeds: Sequence[int], steps
         "soft_return": {**trained["soft_return"], "sums": [record["soft_return"]["sum"] for record in sums]},
         "loss": [trained["soft_return"][better] - record["soft_return"]["sum"] for record in sums],
         "explanations": {way: [record["explanation"] for record in records] for way, records in said.items()},
-        "made_by": each_once(
-            system for record in (trained, *sums) for system in (*record["trained_by"], record["system"])
-        ),
+        "made_by": [
+            *made_by([trained, *sums]), *(record["system"] for records in said.values() for record in records)
+        ],
     }  # fmt: skip
 
 
@@ -339,7 +339,9 @@ def rank(study: Study, reference: int, steps: int) -> None:
     ]  # fmt: skip
     study.run_jobs("ranking", [*itertools.chain(*lines.values()), *references, *measuring, *certifying])
     rows = [gather(study, index, reference, seeds, steps) for index in pairs]
-    result = {**summarise(rows), "reference": reference, "steps": steps, "episodes": EPISODES, "rows": rows}
+    makers = each_once(system for row in rows for system in row.pop("made_by"))
+    settings = {"reference": reference, "steps": steps, "episodes": EPISODES}
+    result = {**summarise(rows), **settings, "runs_made_by": makers, "rows": rows}
     words = f"--seeds {study.seeds} --reference {reference} --total-steps {study.total_steps} --steps {steps}"
     write_results("ranking_pusher", result, command=f"python -m benchmarks.ranking_pusher {words}", seed=list(seeds))
     draw(PICTURE, rows, result["ways"])

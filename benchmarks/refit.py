@@ -152,7 +152,7 @@ def main() -> None:
     trainings = [line for corner, seed, _ in missing for line in lines_of(corner, seed)]
     study.run("refit", trainings, [measuring_job(study, *case) for case in cases])
     records = [read_json(file_of(study, *case)) for case in cases]
-    result = {**summarise(study), "made_by": each_once(made_by(records))}
+    result = {**summarise(study), "runs_made_by": each_once(made_by(records))}
     command = f"python -m benchmarks.refit --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("refit", result, command=command, seed=list(range(options.seeds)))
     draw(PICTURE, result["rows"])

@@ -77,7 +77,7 @@ def main() -> None:
             made |= {json.dumps(system): system for system in made_by(each)}
             rows.append({"weight": weight, "part": part, "mode": mode, **shares})
         shown.update("tower", len(SETTINGS), len(SETTINGS))
-    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "made_by": list(made.values())}
+    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "runs_made_by": list(made.values())}
     command = f"python -m benchmarks.tower --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("tower", result, command=command, seed=list(range(options.seeds)))
     draw(RESULTS.parent / "docs" / "tower.png", rows)
