@@ -1,10 +1,11 @@
 """How exact is the learned correction? On a line whose correction and regrets are known exactly.
 
-    python -m benchmarks.correction [--seed 0]
+    python -m benchmarks.correction [--seeds 5]
 
 C for equal weights; with critics that are spoilt on purpose, blind to their Bellman residuals and with them; and C for
 all weights at once, at some. Errors are root mean squares relative to C, weighted by the visits of the exactly
-corrected policy; regrets are means over all states, under the true rewards. Writes results/correction.json.
+corrected policy; regrets are means over all states, under the true rewards. The skills' networks stay; each seed has
+replays, draws and first weights of its own. Writes results/correction.json after every seed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from qompose.training.correct import Correction, learn_correction
 from qompose.training.reweigh import learn_corrections
 
 TEMPERATURES, EQUAL = (0.1, 0.05), (0.5, 0.5)
+COUNT = 4000  # transitions of each skill
 WEIGHTS = ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2), (1.4, 0.6))
 
 
@@ -72,16 +74,28 @@ def correct_all(exact: line.Exact, options: Correction) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    arguments = read_options(__doc__, seed=0)
-    exact, options = line.solve_exactly(TEMPERATURES, EQUAL), Correction(seed=arguments.seed)
-    result = {
+def measure(exact: line.Exact, seed: int) -> dict[str, Any]:
+    """All of it from one seed."""
+    skills = [
+        replace(skill, replay=line.rows(skill.name, COUNT, 1000 + 2 * seed + k)) for k, skill in enumerate(exact.skills)
+    ]
+    exact, options = replace(exact, skills=skills), Correction(seed=seed)
+    return {
         "equal_weights": correct_equal(exact, options), "spoilt_critics": correct_spoilt(exact, options),
-        "all_weights": correct_all(exact, options), "bar": {"error": 0.1},
+        "all_weights": correct_all(exact, options),
     }  # fmt: skip
-    write_results("correction", result, command=f"python -m benchmarks.correction --seed {arguments.seed}",
-                  seed=arguments.seed)  # fmt: skip
-    print(result)
+
+
+def main() -> None:
+    arguments = read_options(__doc__, seeds=5)
+    exact = line.solve_exactly(TEMPERATURES, EQUAL)
+    rows = []
+    for seed in range(arguments.seeds):
+        rows.append(measure(exact, seed))
+        result = {"rows": rows, "bar": {"error": 0.1}}
+        write_results("correction", result, command=f"python -m benchmarks.correction --seeds {seed + 1}",
+                      seed=list(range(seed + 1)))  # fmt: skip
+        print(seed, rows[-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -896,24 +896,33 @@ def corners(result: dict[str, Any]) -> str:
 
 
 def correction(result: dict[str, Any]) -> str:
-    def numbers(found: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(f"{found[name]:.3f}" for name in ("error", "sum", "corrected"))
+    def gather(what: str, found: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+        return (what, *(_mean_and_worst([one[name] for one in found]) for name in ("error", "sum", "corrected")))
 
-    rows = [("equal weights", *numbers(result["equal_weights"]))] + [
-        ("all weights at once, at " + ", ".join(f"{weight:g}" for weight in row["weights"]), *numbers(row))
-        for row in result["all_weights"]
-    ]
-    spoilt = result["spoilt_critics"]
+    seeds = result["rows"]
+    rows = [gather("equal weights", [row["equal_weights"] for row in seeds])]
+    for index, one in enumerate(seeds[0]["all_weights"]):
+        weights = ", ".join(f"{weight:g}" for weight in one["weights"])
+        rows.append(gather(f"all weights at once, at {weights}", [row["all_weights"][index] for row in seeds]))
+    spoilt = {
+        name: _mean_and_worst([row["spoilt_critics"][name] for row in seeds]) for name in ("sum", "blind", "residuals")
+    }
     return f"""## How exact the learned correction is
 
-On a line whose correction is known: root mean square error of C, relative to C and weighted by visits (bar:
-{result["bar"]["error"]}), and regrets of the sum and of the corrected sum, means over the states.
+On a line whose correction is known, {len(seeds)} seeds, mean and worst: root mean square error of C, relative to C and
+weighted by visits (bar: {result["bar"]["error"]}), and regrets of the sum and of the corrected sum over all states.
 
 {table(("learned", "error of C", "the sum loses", "corrected"), rows)}
 
-With critics that are spoilt on purpose the sum loses {spoilt["sum"]:.2f}, the blind correction {spoilt["blind"]:.2f},
-the one with Bellman residuals {spoilt["residuals"]:.2f}.
+With critics that are spoilt on purpose the sum loses {spoilt["sum"]}, the blind correction {spoilt["blind"]},
+the one with Bellman residuals {spoilt["residuals"]}.
 """
+
+
+def _mean_and_worst(values: Sequence[float]) -> str:
+    """Of errors; one figure where all are the same."""
+    mean, worst = f"{np.mean(values):.3f}", f"{max(values):.3f}"
+    return mean if mean == worst else f"{mean} (at most {worst})"
 
 
 def coverage(result: dict[str, Any]) -> str:
