@@ -5,7 +5,7 @@
 C for equal weights; with critics that are spoilt on purpose, blind to their Bellman residuals and with them; and C for
 all weights at once, at some. Errors are root mean squares relative to C, weighted by the visits of the exactly
 corrected policy; regrets are means over all states, under the true rewards. The skills' networks stay; each seed has
-replays, draws and first weights of its own. Writes results/correction.json after every seed.
+replays, draws and first weights of its own. Writes results/correction.json.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         rows.append(measure(exact, seed))
-        result = {"rows": rows, "bar": {"error": 0.1}}
-        write_results("correction", result, command=f"python -m benchmarks.correction --seeds {seed + 1}",
-                      seed=list(range(seed + 1)))  # fmt: skip
         print(seed, rows[-1], flush=True)
+    result = {"rows": rows, "bar": {"error": 0.1}}
+    command = f"python -m benchmarks.correction --seeds {arguments.seeds}"
+    write_results("correction", result, command=command, seed=list(range(arguments.seeds)))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from benchmarks.machine import write_results
 from qompose.paper.fig3 import CORNER
 from qompose.paper.jobs import Job
 from qompose.paper.study import CORNERS, EPISODES, EVALUATIONS, Case, Study, curve_of, each_once, first_step
+from qompose.run import describe_system
 from qompose.shipped import load
 from qompose.store import read_json, write_json
 from qompose.training.online import Training
@@ -61,7 +62,8 @@ def measure(study: Study, seed: int, start: str, total_steps: int) -> None:
         name: {"mean": float(of.mean()), "std": float(of.std()), "median": float(np.median(of))}
         for name, of in distances.items()
     }
-    write_json(file, {"seed": seed, "start": start, "points": curve_of(run, "distance"), **figures})
+    system = describe_system()
+    write_json(file, {"seed": seed, "start": start, "points": curve_of(run, "distance"), **figures, "system": system})
 
 
 def count_steps(record: dict[str, Any], scratch: list[list[float]], total_steps: int) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def main() -> None:
         from_scratch = curve_of(study.run_of(case), "distance")
         rows.append({**record, "scratch": from_scratch, **count_steps(record, from_scratch, arguments.total_steps)})
     made_by = study.systems_of(part for case in (*merged, *scratch) for part in case.parts)
+    made_by += [row.pop("system") for row in rows]
     at_bar = {start: sum(share_of(row) <= 1 / SHARE for row in rows if row["start"] == start) for start in STARTS}
     result = {"rows": rows, "runs_made_by": each_once(made_by), "bar": 1 / SHARE, "seeds_at_bar": at_bar}
     command = f"python -m benchmarks.fine_tune --seeds {arguments.seeds} --total-steps {arguments.total_steps}"

@@ -964,17 +964,17 @@ def ranking_pusher(result: dict[str, Any]) -> str:
             said.append(", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()))
         rows.append((row["pair"].replace("-", " "), _mean_of(row["loss"]), *said))
     words = {"together": "the pairs of equal weights", "avoided": "the pairs with an avoided skill"}
-    seeds, known = len(result["rows"][0]["loss"]), len(result["known"])
+    seeds, known, bar = len(result["rows"][0]["loss"]), len(result["known"]), result["bar"]
     found = []
     for way, of in ways.items():
-        within = " and ".join(f"{value:.2f} among {words[kind]}" for kind, value in of["within"].items())
-        others = f", {of['of_known']:.2f} among those whose loss is known" if known < len(rows) else ""
-        met = "met" if of["spearman"] >= result["bar"] else "**missed**"
+        among = {f"among {words[kind]}": value for kind, value in of["within"].items()}
+        if known < len(rows):
+            among["among those whose loss is known"] = of["of_known"]
+        spelt = ", ".join(f"{value:.2f} {what}" for what, value in among.items() if value is not None)
         found.append(
-            f"- {way}: {of['spearman']:.2f} (bar: {result['bar']}: {met}), {within}{others}; seed by seed "
-            f"{' '.join(f'{value:.2f}' for value in of['seeds'])}; by D* {of['by']['theorem']:.2f}, by the divergence "
-            f"{of['by']['divergence']:.2f}. The interval holds the loss in {of['intervals_that_hold']} of "
-            f"{known * seeds} cases."
+            f"- {way}: {of['spearman']:.2f} (bar: {bar}: {'met' if of['spearman'] >= bar else '**missed**'}), {spelt}; "
+            f"seed by seed {' '.join(f'{value:.2f}' for value in of['seeds'])}. The interval holds the loss in "
+            f"{of['intervals_that_hold']} of {of['intervals']} cases."
         )
     header = ("pair", "lost", *(word for way in ways for word in (f"certificate, {way}", "verdicts")))
     unknown = " Where both end worse than the sums, what these lose is not known." if known < len(rows) else ""
@@ -986,9 +986,12 @@ seeds. Lost: soft return of a skill trained on the sum of the rewards, less that
 as long, from the composition of the lines of seed {result["reference"]}; the better one counts, which is that from the
 composition for {sum(row["better"] == BEGINS[1] for row in result["rows"])} of {len(rows)} pairs.{unknown} Certificate:
 the regret that `explain` prints ({result["steps"]} steps), as it is and with the critics' Bellman residuals taken off
-(`--residuals`). Means over the seeds, and the seeds. Spearman's coefficient of the means of loss and certificate:
+(`--residuals`); not of the same states: it is a mean over states of the replays that no network has seen. Means over
+the seeds, and the seeds, which share the reference. Spearman's coefficient of the means of loss and certificate:
 
 {chr(10).join(found)}
+
+Of the loss and D* {result["others"]["theorem"]:.2f}, and the divergence {result["others"]["divergence"]:.2f}.
 
 {table(header, rows)}
 
@@ -1013,22 +1016,22 @@ bar is a quarter of the steps from scratch. Trained further for a quarter of the
 
 
 def fine_tune(result: dict[str, Any]) -> str:
-    rows, within = [], {}
+    rows = []
     for row in result["rows"]:
-        start = row.get("start", "as they are")  # files of before there were others do not say
         steps, others = row["steps_to_level"], row["scratch_steps_to_level"]
         reached = ("never", others, "") if steps is None else (steps, others, f"{steps / others:.2f}")
         means = (row["composed"]["mean"], row["further"]["mean"], row["level"])
-        rows.append((start, row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
-        within.setdefault(start, []).append(steps is not None and steps <= result["bar"] * others)
-    met = "; ".join(f"{start}: in {sum(seeds)} of {len(seeds)} seeds" for start, seeds in within.items())
+        rows.append((row["start"], row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
+    counts = Counter(row["start"] for row in result["rows"])
+    at_bar = result["seeds_at_bar"]
+    met = " and ".join(f"in {at_bar[start]} of {count} seeds with lines {start}" for start, count in counts.items())
     return f"""## Training a composition of the pusher further
 
 Left and bottom composed, the composition trained further on the corner for a quarter of the steps of a training from
 scratch: distance (m, 100 episodes), and environment steps to the level of the training from scratch, which is its mean
-over its last quarter (20 episodes at a time). The lines are composed as they are, or after `qompose refit`. Neither the
-steps of left and bottom themselves nor the updates of the refit are counted. At most {result["bar"]:g} of the steps
-from scratch (the bar) {met}.
+over its last quarter (20 episodes at a time). The lines are composed {" or ".join(counts)}. Neither the steps of left
+and bottom themselves nor updates without an environment are counted. At most {result["bar"]:g} of the steps from
+scratch (the bar) {met}.
 
 {table(("lines", "seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
 """
@@ -1194,7 +1197,7 @@ def write_page(results: Path = RESULTS) -> str:
             parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
-        machine, makers = record["machine"], {**record["result"], **record}.get("runs_made_by", [])
+        machine, makers = record["machine"], record.get("runs_made_by") or record["result"].get("runs_made_by", [])
         processors = dict.fromkeys(system["processor"] for system in (machine, *makers))
         source = (
             f"`{record['command']}` → `results/{path.name}` ({' and '.join(processors)}, {machine['cores']} cores)\n"

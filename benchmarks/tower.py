@@ -10,7 +10,6 @@ kept in the study, so that an interrupted benchmark goes on. Writes results/towe
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import qompose as qp
 from benchmarks.machine import RESULTS, write_results
 from benchmarks.options import read_options
 from qompose.paper import fig5, fig6
-from qompose.paper.study import Case, Study, made_by
+from qompose.paper.study import Case, Study, each_once, made_by
 from qompose.shipped import load
 from qompose.store import read_json
 from qompose.view.charts import draw_curves
@@ -68,16 +67,16 @@ def main() -> None:
     study = Study(options.study, options.seeds, options.total_steps)
     study.open(fig5.SETTINGS)
     rows: list[dict[str, Any]] = []
-    made: dict[str, dict[str, Any]] = {}
+    made: list[dict[str, Any]] = []
     with bars() as shown:
         for done, (weight, part, mode) in enumerate(SETTINGS):
             shown.update("tower", done, len(SETTINGS))
             each = [measure(study, seed, weight, part, mode) for seed in range(options.seeds)]
             shares = {name: [one[name] for one in each] for name in fig6.SHARES}
-            made |= {json.dumps(system): system for system in made_by(each)}
+            made += made_by(each)
             rows.append({"weight": weight, "part": part, "mode": mode, **shares})
         shown.update("tower", len(SETTINGS), len(SETTINGS))
-    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "runs_made_by": list(made.values())}
+    result = {"rows": rows, "episodes": fig6.EPISODES, "first_seed": FIRST_SEED, "runs_made_by": each_once(made)}
     command = f"python -m benchmarks.tower --seeds {options.seeds} --total-steps {options.total_steps}"
     write_results("tower", result, command=command, seed=list(range(options.seeds)))
     draw(RESULTS.parent / "docs" / "tower.png", rows)

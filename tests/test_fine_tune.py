@@ -3,6 +3,7 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks import fine_tune, measurements
@@ -25,9 +26,9 @@ def test_the_page_says_never_where_the_level_was_not_reached():
         {"start": start, "seed": seed, **means, "level": 0.3, "steps_to_level": steps, "scratch_steps_to_level": 20}
         for start, counts in (("as they are", (4, None)), ("refitted", (6, 6))) for seed, steps in enumerate(counts)
     ]  # fmt: skip
-    page = measurements.fine_tune({"rows": rows, "bar": 0.25})
+    page = measurements.fine_tune({"rows": rows, "bar": 0.25, "seeds_at_bar": {"as they are": 1, "refitted": 0}})
     assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page
-    assert "as they are: in 1 of 2 seeds; refitted: in 0 of 2 seeds" in page
+    assert "(the bar) in 1 of 2 seeds with lines as they are and in 0 of 2 seeds with lines refitted." in page
     assert [fine_tune.share_of(row) for row in rows] == [0.2, math.inf, 0.3, 0.3]
 
 
@@ -46,3 +47,59 @@ def test_a_seed_needs_its_two_lines_and_the_training_from_scratch(tmp_path, monk
     assert [job.file.name for job in seen["jobs"]] == ["s0-as-they-are.json", "s0-refitted.json"]
     for job in seen["jobs"]:
         assert [need.parent.parent.name for need in job.needs] == ["sql-push-left-s0", "sql-push-bottom-s0"]
+
+
+@pytest.mark.parametrize("start", fine_tune.STARTS)
+def test_only_refitted_lines_are_refitted(tmp_path, monkeypatch, start):
+    study, calls = fine_tune.Study(tmp_path, 1, 8000), []
+
+    class Skill:
+        def __and__(self, other):
+            return self
+
+    def refit(*skills, seed):
+        calls.append(("refit", len(skills), seed))
+        return skills
+
+    def train(task, *, start, output_dir, total_steps, seed, **more):
+        calls.append(("train", task, total_steps, seed))
+        return start
+
+    class Figures:
+        def values(self, name):
+            return np.array([1.0, 3.0])
+
+    monkeypatch.setattr(fine_tune, "load", lambda path: Skill())
+    monkeypatch.setattr(
+        fine_tune.qp, "refit", lambda *skills, seed: calls.append(("refit", len(skills), seed)) or skills
+    )
+    monkeypatch.setattr(fine_tune.qp, "compose", lambda expression, options: expression)
+    monkeypatch.setattr(fine_tune.qp, "train", train)
+    monkeypatch.setattr(fine_tune.qp, "evaluate", lambda *words, **more: Figures())
+    monkeypatch.setattr(fine_tune, "curve_of", lambda run, name: [[2, 0.5]])
+    (job,) = (job for job in jobs_of(study, monkeypatch) if job.arguments[-1] == start)
+    job.file.parent.mkdir()
+    monkeypatch.setattr(sys, "argv", list(job.arguments))
+    fine_tune.main()
+    refits = [("refit", 2, 0)] if start == fine_tune.REFITTED else []
+    assert calls == [*refits, ("train", "PushBottomLeft", 2000, 0)]
+    record = fine_tune.read_json(job.file)
+    assert (record["start"], record["points"], record["further"]["mean"]) == (start, [[2, 0.5]], 2.0)
+    assert record["system"]["commit"]
+
+
+def jobs_of(study, monkeypatch):
+    """Those that the benchmark would run of one seed."""
+    seen = []
+
+    def stop(self, label, trainings, jobs):
+        seen.extend(jobs)
+        raise SystemExit
+
+    words = ["fine_tune", "--seeds", "1", "--total-steps", str(study.total_steps), "--study", str(study.folder)]
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tune.Study, "run", stop)
+        patch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            fine_tune.main()
+    return seen

@@ -53,6 +53,7 @@ def test_orders_that_agree_and_orders_that_do_not():
     assert plain["spearman"] == pytest.approx(-1.0) and taken_off["spearman"] == pytest.approx(1.0)
     # The fourth pair loses more than the third in the mean and in the first seed, not in the second.
     assert taken_off["seeds"] == pytest.approx([1.0, 0.8]) and plain["seeds"] == pytest.approx([-1.0, -0.8])
+    assert found["others"] == pytest.approx({"theorem": -1.0, "divergence": -1.0})  # of the critics as they are
     assert taken_off["within"] == pytest.approx({"together": 1.0, "avoided": 1.0})
     assert plain["within"] == pytest.approx({"together": -1.0, "avoided": -1.0})
     page = measurements.ranking_pusher({**found, "episodes": 100, "reference": 1, "steps": 8000, "rows": rows})
@@ -66,10 +67,14 @@ def test_where_both_trainings_failed_the_loss_is_not_known():
     found = ranking.summarise(rows)
     taken_off = found["ways"][ranking.RESIDUALS]
     assert taken_off["spearman"] == pytest.approx(-0.2) and taken_off["of_known"] == pytest.approx(1.0)
-    assert len(found["known"]) == 3 and taken_off["intervals_that_hold"] == 2
+    assert len(found["known"]) == 3 and (taken_off["intervals_that_hold"], taken_off["intervals"]) == (2, 3)
     page = measurements.ranking_pusher({**found, "episodes": 100, "reference": 1, "steps": 8000, "rows": rows})
     assert "Where both end worse than the sums, what these lose is not known." in page
     assert ", 1.00 among those whose loss is known; " in page and "in 2 of 3 cases." in page
+    # A seed of which the sum is better than both trainings says nothing of an interval, though its pair does.
+    mixed = ranking.summarise([row([-1.0, 5.0], [0.5, 5.0]), row([2.0, 3.0], [0.0, 3.0])])["ways"][ranking.PLAIN]
+    assert (mixed["intervals_that_hold"], mixed["intervals"]) == (2, 3)
+    assert mixed["of_known"] is not None and mixed["within"]["avoided"] is None
 
 
 def test_the_better_of_two_trainings_counts_for_every_seed(tmp_path, monkeypatch):
@@ -89,7 +94,7 @@ def test_the_better_of_two_trainings_counts_for_every_seed(tmp_path, monkeypatch
     monkeypatch.setattr(ranking, "soft_returns", soft_returns)
     (tmp_path / "pairs").mkdir()
     lines = [run for seed in (0, 1) for run in ranking.lines_of(study, index, seed)]
-    for run in (*ranking.trainings_of(study, index, 7), *lines):
+    for run in (*ranking.trainings_of(study, index, 7), *ranking.lines_of(study, index, 7), *lines):
         run.mkdir(parents=True)
         ranking.write_json(run / "system.json", {"commit": run.name})
     for seed in (None, 0, 1):
@@ -97,14 +102,16 @@ def test_the_better_of_two_trainings_counts_for_every_seed(tmp_path, monkeypatch
     assert starts == [7] * 4  # everything begins where the reference does
     for seed, way in itertools.product((0, 1), ranking.WAYS):
         file = ranking.certificate_of(study, index, seed, way, 5)
-        ranking.write_json(file, {"explanation": {"verdict": f"{way}, {seed}"}, "system": {"commit": file.name}})
+        said = {"verdict": f"{way}, {seed}"}
+        ranking.write_json(file, {"explanation": said, "seconds": 1.0, "system": {"commit": file.name}})
     found = ranking.gather(study, index, 7, range(2), 5)
     assert found["better"] == "from the sum" and found["loss"] == [5.0, 5.0]
     assert found["soft_return"] == {"from scratch": 2.0, "from the sum": 5.0, "sums": [0.0, 0.0]}
     said = found["explanations"][ranking.RESIDUALS]
     assert [one["verdict"] for one in said] == ["residuals taken off, 0", "residuals taken off, 1"]
     commits = [system["commit"] for system in found["made_by"]]
-    assert len(set(commits)) == 2 + 4 + 1 + 4  # the trainings, the lines, this process and what explained
+    # The trainings and the lines with which they began, the lines of both seeds, this process, and what explained.
+    assert len(set(commits)) == 4 + 4 + 1 + 4
 
 
 def test_jobs_wait_for_the_skills_they_read(tmp_path):
@@ -119,3 +126,63 @@ def test_jobs_wait_for_the_skills_they_read(tmp_path):
     assert len({certifying.file, measuring.file, reference.file}) == 3
     other = ranking.certifying_job(study, index, 2, ranking.RESIDUALS, 6)
     assert other.file != certifying.file and other.name != certifying.name
+
+
+@pytest.mark.parametrize("way", ranking.WAYS)
+def test_a_certificate_is_that_of_its_job(tmp_path, monkeypatch, way):
+    given = []
+
+    class Report:
+        def summary(self):
+            return {"verdict": "compose"}
+
+    monkeypatch.setattr(ranking, "expression_of", lambda study, index, seed: (index, seed))
+    monkeypatch.setattr(ranking, "explain", lambda expression, options: given.append((expression, options)) or Report())
+    study = ranking.Study(tmp_path, 3, 2000)
+    job = ranking.certifying_job(study, 4, 2, way, 5)
+    monkeypatch.setitem(ranking.TASKS, ranking.SUM, None)  # what `main` puts there is gone afterwards
+    monkeypatch.setattr("sys.argv", list(job.arguments))
+    ranking.main()
+    ((expression, options),) = given
+    assert expression == (4, 2) and (options.steps, options.seed) == (5, 2)
+    assert options.residuals == (way == ranking.RESIDUALS)
+    assert ranking.read_json(job.file)["explanation"] == {"verdict": "compose"}
+
+
+@pytest.mark.parametrize(("seed", "words"), [(2, (4, 7, 2)), (None, (4, 7))])
+def test_a_measurement_is_that_of_its_job(tmp_path, monkeypatch, seed, words):
+    given = []
+    monkeypatch.setattr(ranking, "measure", lambda study, *what: given.append(what))
+    job = ranking.measuring_job(ranking.Study(tmp_path, 3, 2000), 4, 7, seed)
+    monkeypatch.setitem(ranking.TASKS, ranking.SUM, None)  # what `main` puts there is gone afterwards
+    monkeypatch.setattr("sys.argv", list(job.arguments))
+    ranking.main()
+    assert given == [words]
+
+
+def test_the_whole_of_it(tmp_path, monkeypatch):
+    study, jobs, written = ranking.Study(tmp_path, 2, 10), [], {}
+    (tmp_path / "pairs").mkdir()
+    monkeypatch.setattr(ranking.Study, "run_jobs", lambda self, label, given: jobs.extend(given))
+    monkeypatch.setattr(ranking, "write_results", lambda name, result, **more: written.update({name: result, **more}))
+    monkeypatch.setattr(ranking, "PICTURE", tmp_path / "ranking.png")
+    made = {"trained_by": [{"commit": "a"}], "system": {"commit": "b"}}
+    for index in range(12):
+        interval = {"mean": float(index), "low": 0.0, "high": 2.0}
+        said = {name: interval for name in ("regret", "theorem", "divergence")} | {"verdict": "compose"}
+        ranking.write_json(
+            ranking.returns_of(study, index, 1), {"soft_return": dict.fromkeys(ranking.BEGINS, float(index)), **made}
+        )
+        for seed in (0, 1):
+            ranking.write_json(ranking.returns_of(study, index, 1, seed), {"soft_return": {"sum": -1.0}, **made})
+            for way in ranking.WAYS:
+                file = ranking.certificate_of(study, index, seed, way, 5)
+                ranking.write_json(file, {"explanation": said, "seconds": 1.0, "system": {"commit": "b"}})
+    ranking.rank(study, 1, 5)
+    # Four lines of two seeds, what is to be measured of the sums and of the references, and certificates of two ways.
+    assert len(jobs) == 8 + 12 * (2 + 1) + 12 * 2 * 2 and len({job.name for job in jobs}) == len(jobs)
+    result = written["ranking_pusher"]
+    assert [system["commit"] for system in result["runs_made_by"]] == ["a", "b"] and "made_by" not in result["rows"][0]
+    assert written["command"].endswith("--seeds 2 --reference 1 --total-steps 10 --steps 5")
+    assert [row["loss"] for row in result["rows"]] == [[index + 1.0] * 2 for index in range(12)]
+    assert measurements.ranking_pusher(result) and (tmp_path / "ranking.png").exists()

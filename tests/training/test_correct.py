@@ -214,6 +214,21 @@ def problem():
 
 
 @pytest.mark.slow
+def test_each_seed_of_the_benchmark_has_replays_of_its_own(problem, monkeypatch):
+    seen = []
+    for name in ("correct_equal", "correct_spoilt", "correct_all"):
+        monkeypatch.setattr(correction, name, lambda exact, options: seen.append((exact, options.seed)))
+    for seed in (0, 1):
+        correction.measure(problem, seed)
+    assert [seed for _, seed in seen] == [0, 0, 0, 1, 1, 1]
+    (first, _), (other, _) = seen[0], seen[-1]
+    for k in range(2):
+        assert first.skills[k].critic is other.skills[k].critic is problem.skills[k].critic
+        assert not np.array_equal(first.skills[k].replay.observation, other.skills[k].replay.observation)
+    assert not np.array_equal(first.skills[0].replay.observation, first.skills[1].replay.observation)
+
+
+@pytest.mark.slow
 def test_the_learned_correction_is_that_of_the_oracle_and_mends_what_the_mean_loses(problem):
     found = correction.correct_equal(problem, Correction())
     print(found)
