@@ -172,6 +172,9 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
         found, reason = _judge(unclear, places, 0.5)
         assert found == verdict and "may lose 0.5 to 5, and up to 1 would be little beside the 10 of" in reason
     if max(coverage) > 0.1:
+        away = "But avoiding a skill leads to where no replay has been"
+        found, other = _judge(figures, places, 0.5, avoided=True)
+        assert found == verdict and away in other and away not in _judge(figures, places, 0.5)[1]
         reason = _judge(figures, places, 7.0, residuals=True)[1]
         assert "add up to 7, are taken off only as far as" in reason
         assert ("residuals included (`--correct-residuals`)" in reason) == (verdict == "compose with correction")
@@ -187,12 +190,12 @@ def test_runs_of_one_name_are_told_apart(first):
 def test_what_is_avoided_may_have_a_temperature_and_shows_in_the_picture(first, tmp_path):
     report = explain(first & ~(0.5 * make_skill("second", 1)), options=replace(QUICK, steps=1), members=2)
     assert report.temperature == 0.25 and not report.bounds_hold and "Q[first] - 0.5 Q[second] at" in str(report)
-    assert report.kappa.max() < 0.0
+    assert report.kappa.max() < 0.0 and "avoiding a skill leads to where no replay has been" in report.reason
     drawn = draw_divergence(tmp_path / "map.png", report, bins=3)
     assert max(cell for row in drawn["divergence_in_temperatures"] for cell in row if cell is not None) < 0.0
     assert drawn["shown"][0] < 0.0 == drawn["shown"][1]
     loose = explain(first & make_skill("second", 1), temperature=0.2, options=replace(QUICK, steps=1), members=2)
-    assert not loose.bounds_hold  # Σ w_i α_i > α
+    assert not loose.bounds_hold and "avoiding" not in loose.reason  # Σ w_i α_i > α
 
 
 def test_values_are_averaged_over_the_states_that_are_given(first, monkeypatch):

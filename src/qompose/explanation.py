@@ -232,7 +232,7 @@ def explain(
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(figures, coverage, own_errors, options.residuals)
+    verdict, reason = _judge(figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0)
     axes, columns = _choose_axes(skills[0])
     return Explanation(
         names=names,
@@ -478,11 +478,15 @@ def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
 
 
 def _judge(
-    figures: Mapping[str, Any], coverage: Mapping[str, Interval], own_errors: float, residuals: bool = False
+    figures: Mapping[str, Any],
+    coverage: Mapping[str, Interval],
+    own_errors: float,
+    residuals: bool = False,
+    avoided: bool = False,
 ) -> tuple[str, str]:
     """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to.
 
-    residuals: they were taken off, where the replays show them.
+    residuals: they were taken off, where the replays show them. avoided: some weight is negative.
     """
     regret, random = figures["regret"], figures["random"]
     caveats = []
@@ -500,6 +504,8 @@ def _judge(
         caveats.append(
             f"{mine} has been where only {share:.0%} of the states of {theirs} are: what it says elsewhere is a guess"
         )
+    if avoided:
+        caveats.append("avoiding a skill leads to where no replay has been, and what is lost there is not in it")
     little = SMALL_REGRET * random
     if own_errors > little and residuals:
         caveats.append(
