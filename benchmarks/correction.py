@@ -24,7 +24,6 @@ from qompose.training.correct import Correction, learn_correction
 from qompose.training.reweigh import learn_corrections
 
 TEMPERATURES, EQUAL = (0.1, 0.05), (0.5, 0.5)
-COUNT = 4000  # transitions of each skill
 WEIGHTS = ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2), (1.4, 0.6))
 
 
@@ -76,10 +75,7 @@ def correct_all(exact: line.Exact, options: Correction) -> list[dict[str, Any]]:
 
 def measure(exact: line.Exact, seed: int) -> dict[str, Any]:
     """All of it from one seed."""
-    skills = [
-        replace(skill, replay=line.rows(skill.name, COUNT, 1000 + 2 * seed + k)) for k, skill in enumerate(exact.skills)
-    ]
-    exact, options = replace(exact, skills=skills), Correction(seed=seed)
+    exact, options = replace(exact, skills=line.with_replays(exact.skills, seed)), Correction(seed=seed)
     return {
         "equal_weights": correct_equal(exact, options), "spoilt_critics": correct_spoilt(exact, options),
         "all_weights": correct_all(exact, options),

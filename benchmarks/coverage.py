@@ -10,7 +10,6 @@ Writes results/coverage.json after every seed.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,7 @@ from qompose.training.correct import Correction
 def measure(exact: line.Exact, seed: int, count: int) -> dict[str, float]:
     """One interval, from `count` transitions of each skill, and what it should hold."""
     begin = time.perf_counter()
-    skills = [
-        replace(skill, replay=line.rows(skill.name, count, 1000 + 2 * seed + k)) for k, skill in enumerate(exact.skills)
-    ]
+    skills = line.with_replays(exact.skills, seed, count)
     report = explain(dict(zip(skills, exact.weights, strict=True)), options=Correction(steps=STEPS, seed=seed))
     truth = exact.regret(exact.total)[line.place(report.positions[report.held_out, 0])].mean()
     return {"truth": float(truth), **vars(report.regret), "seconds": time.perf_counter() - begin}

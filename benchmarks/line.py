@@ -5,7 +5,7 @@ that the grid is no approximation. Skills hold the oracle's Q-functions as netwo
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import equinox as eqx
 import jax
@@ -75,6 +75,11 @@ def rows(name, count, seed):
     after = X[lower + (rng.random(count) < share)]
     f = lambda v: v.astype(np.float32)  # noqa: E731
     return Transition(f(x)[:, None], f(a)[:, None], np.zeros(count, np.float32), f(after)[:, None], f(0.0 * x))
+
+
+def with_replays(skills, seed, count=4000):
+    """The same skills with replays of another seed."""
+    return [replace(skill, replay=rows(skill.name, count, 1000 + 2 * seed + k)) for k, skill in enumerate(skills)]
 
 
 def fit(q, temperature, steps=6000):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 import qompose as qp
 from benchmarks.machine import RESULTS, write_results
@@ -257,7 +257,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
             else (row["loss"][seed], row["explanations"][way][seed][name]["mean"])
             for row in among
         ]  # fmt: skip
-        return float(np.corrcoef([rankdata(values) for values in zip(*pairs, strict=True)])[0, 1])
+        return float(spearmanr(np.array(pairs))[0])
 
     # Where both trainings end worse than the sum, what it loses is not known.
     known = [row for row in rows if loss_of(row) > 0.0]
