@@ -223,7 +223,9 @@ def test_each_seed_of_the_benchmark_has_replays_of_its_own(problem, monkeypatch)
     assert [seed for _, seed in seen] == [0, 0, 0, 1, 1, 1]
     (first, _), (other, _) = seen[0], seen[-1]
     for k in range(2):
-        assert first.skills[k].critic is other.skills[k].critic is problem.skills[k].critic
+        for name, array in problem.skills[k].critic.arrays.items():
+            assert np.array_equal(first.skills[k].critic.arrays[name], array)
+            assert np.array_equal(other.skills[k].critic.arrays[name], array)
         assert not np.array_equal(first.skills[k].replay.observation, other.skills[k].replay.observation)
     assert not np.array_equal(first.skills[0].replay.observation, first.skills[1].replay.observation)
 
