@@ -22,7 +22,7 @@ from benchmarks.refit import RATES as REFIT_RATES
 from benchmarks.update_speed import PARTS
 from benchmarks.variants import QUESTIONS, table_rows
 from benchmarks.wall_clock import median_seconds
-from qompose.paper.operators import spell
+from qompose.paper.operators import interval_of, spell
 from qompose.paper.study import CONSTITUENTS, CORNERS
 
 PAGE = RESULTS.parent / "docs" / "measurements.md"
@@ -304,7 +304,9 @@ the exact action.
 """
 
 
-def yardsticks(result: dict[str, Any], title: str = "Outside yardsticks", picture: str = "yardsticks.png") -> str:
+def yardsticks(
+    result: dict[str, Any], title: str = "Outside yardsticks", picture: str = "yardsticks.png", asked: int = 5
+) -> str:
     def show(value: float | None, unit: float, digits: int) -> str:
         return "never" if value is None else f"{value / unit:.{digits}f}"
 
@@ -319,12 +321,14 @@ def yardsticks(result: dict[str, Any], title: str = "Outside yardsticks", pictur
     ]  # fmt: skip
     header = ("task", "entrant", "distance ± 95 %", "`best`", "bar", "met by", "steps", "minutes", "of all")
     bars = f"\n{bar_list(result)}\n" if "bars" in result else ""
+    count = len(result["rows"][0]["seeds"])
+    seeds = f"{count} seeds" if count >= asked else f"{count} seeds (**{asked} were asked**)"
     return f"""## {title}
 
 Final distance to the goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
-the seeds, after {result["total_steps"]} environment steps; median steps and minutes to the first of the evaluations
-({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its updates per step. See
-[yardsticks](yardsticks.md) for what is equal and what is not.
+{seeds}, after {result["total_steps"]} environment steps; median steps and minutes to the first of the
+evaluations ({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its updates per
+step. See [yardsticks](yardsticks.md) for what is equal and what is not.
 
 {table(header, rows)}
 {bars}
@@ -333,7 +337,7 @@ the seeds, after {result["total_steps"]} environment steps; median steps and min
 
 
 def yardsticks_reach(result: dict[str, Any]) -> str:
-    return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png")
+    return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png", asked=0)
 
 
 AXES = {"halved": "runs, half the particles", "warp": "environments, Warp"}  # of the scaling study, in words
@@ -879,6 +883,8 @@ def composition(result: dict[str, Any]) -> str:
     return f"""## Composition
 
 Learned skills of a point. {operators(result["learned"])}
+{spell_bars(composition_bars(result["learned"]["rows"]))}
+
 ![operators on learned skills](composition_operators.png)
 
 What the mean loses on {result["problems"]} finite problems of each family, exactly, over temperatures:
@@ -887,12 +893,33 @@ What the mean loses on {result["problems"]} finite problems of each family, exac
 """
 
 
+def composition_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    """In each problem the corrected sum loses at most half as much as the mean, in the mean over the seeds."""
+    loss = {(row["problem"], row["operator"]): row["loss"]["mean"] for row in rows if row["loss"]}  # if not refused
+    return {
+        f"{problem}: corrected, at most half of what the mean loses": loss[problem, "corrected"] <= mean / 2
+        for (problem, operator), mean in loss.items() if operator == "mean"
+    }  # fmt: skip
+
+
 def corners(result: dict[str, Any]) -> str:
     return f"""## Composition on the pusher
 
 {operators(result)}
+{spell_bars(corners_bars(result["rows"]))}
+
 ![operators on the corners](corners_operators.png)
 """
+
+
+def corners_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    """At each corner the corrected sum loses no more than the mean, seed against seed; with the 95 % interval."""
+    loss = {(row["problem"], row["operator"]): row["loss"]["seeds"] for row in rows if row["loss"]}
+    bars = {}
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        apart = interval_of(np.subtract(loss[problem, "corrected"], loss[problem, "mean"]).tolist())
+        bars[f"{problem}: corrected loses no more than the mean (difference {spell(apart)})"] = apart["mean"] <= 0.0
+    return bars
 
 
 def correction(result: dict[str, Any]) -> str:
@@ -904,15 +931,26 @@ def correction(result: dict[str, Any]) -> str:
     for index, one in enumerate(seeds[0]["all_weights"]):
         weights = ", ".join(f"{weight:g}" for weight in one["weights"])
         rows.append(gather(f"all weights at once, at {weights}", [row["all_weights"][index] for row in seeds]))
+    bar = result["bar"]["error"]
+    bars = {
+        f"{what}, error of C at most {bar} in every seed ({sum(error <= bar for error in errors)} of {len(errors)})":
+            max(errors) <= bar
+        for what, errors in (
+            ("equal weights", [row["equal_weights"]["error"] for row in seeds]),
+            ("all weights at once", [one["error"] for row in seeds for one in row["all_weights"]]),
+        )
+    }  # fmt: skip
     spoilt = {
         name: _mean_and_worst([row["spoilt_critics"][name] for row in seeds]) for name in ("sum", "blind", "residuals")
     }
     return f"""## How exact the learned correction is
 
 On a line whose correction is known, {len(seeds)} seeds, mean and worst: root mean square error of C, relative to C and
-weighted by visits (bar: {result["bar"]["error"]}), and regrets of the sum and of the corrected sum over all states.
+weighted by visits, and regrets of the sum and of the corrected sum over all states.
 
 {table(("learned", "error of C", "the sum loses", "corrected"), rows)}
+
+{spell_bars(bars)}
 
 With critics that are spoilt on purpose the sum loses {spoilt["sum"]}, the blind correction {spoilt["blind"]},
 the one with Bellman residuals {spoilt["residuals"]}.
@@ -1024,16 +1062,21 @@ def fine_tune(result: dict[str, Any]) -> str:
         rows.append((row["start"], row["seed"], *(f"{mean:.3f}" for mean in means), *reached))
     counts = Counter(row["start"] for row in result["rows"])
     at_bar = result["seeds_at_bar"]
-    met = " and ".join(f"in {at_bar[start]} of {count} seeds with lines {start}" for start, count in counts.items())
+    bars = {
+        f"lines {start}: at most {result['bar']:g} of the steps from scratch ({at_bar[start]} of {count} seeds)":
+            at_bar[start] == count
+        for start, count in counts.items()
+    }  # fmt: skip
     return f"""## Training a composition of the pusher further
 
 Left and bottom composed, the composition trained further on the corner for a quarter of the steps of a training from
 scratch: distance (m, 100 episodes), and environment steps to the level of the training from scratch, which is its mean
 over its last quarter (20 episodes at a time). The lines are composed {" or ".join(counts)}. Neither the steps of left
-and bottom themselves nor updates without an environment are counted. At most {result["bar"]:g} of the steps from
-scratch (the bar) {met}.
+and bottom themselves nor updates without an environment are counted.
 
 {table(("lines", "seed", "composed", "trained further", "level", "steps to it", "from scratch", "share"), rows)}
+
+{spell_bars(bars)}
 """
 
 

@@ -90,3 +90,22 @@ def test_bar_of_a_control_step():
     rows[1]["milliseconds_per_step"]["median"] = 1.01
     found = measurements.sawyer_expert_bars(rows)
     assert list(found.values()) == [False] and "(slowest: stack, 1.01 ms" in next(iter(found))
+
+
+def operator(problem, name, seeds):
+    return {"problem": problem, "operator": name, "loss": {"mean": sum(seeds) / len(seeds), "seeds": seeds}}
+
+
+def test_bars_of_the_correction():
+    rows = [
+        operator("modes", "mean", [0.4, 0.6]), operator("modes", "corrected", [0.2, 0.3]),
+        operator("opposite", "mean", [0.4, 0.4]), operator("opposite", "corrected", [0.2, 0.22]),
+    ]  # fmt: skip
+    assert list(measurements.composition_bars(rows).values()) == [True, False]
+    corners = [
+        operator("left", "mean", [0.1, 0.3]), operator("left", "corrected", [0.12, 0.26]),
+        operator("right", "mean", [0.1]), operator("right", "corrected", [0.11]),
+    ]  # fmt: skip
+    bars = measurements.corners_bars(corners)
+    assert list(bars.values()) == [True, False]
+    assert [name.partition("(")[2] for name in bars] == ["difference -0.01 ± 0.38)", "difference 0.01)"]

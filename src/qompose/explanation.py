@@ -514,8 +514,8 @@ def _judge(
         )
     elif own_errors > little:
         caveats.append(
-            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} (a "
-            "correction with residuals takes them off where it is exact)"
+            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} "
+            "(`--residuals` takes them off as far as the replays show them)"
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     if regret.high <= little:
