@@ -1,5 +1,6 @@
 """Strict settings for every test: they turn silent slips of shape, dtype and random keys into errors."""
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import numpy as np
 import optax
 import pytest
 from jaxtyping import install_import_hook
@@ -150,6 +152,21 @@ def tiny_skills(tiny_runs):
     from qompose.shipped import load
 
     return {name: load(run) for name, run in tiny_runs.items()}
+
+
+@pytest.fixture(scope="session")
+def endless_skills(tiny_skills):
+    """The same as if they had learned tasks that nothing ends: what a sum loses is known of tasks that end alike."""
+    from qompose.types import Transition
+
+    places = {"right": [5.0, 0.0, 1.0], "top": [0.0, 5.0, 1.0]}
+    return {
+        name: dataclasses.replace(
+            skill, terminates=False, task={"id": "Peaks", "options": {"peaks": [places[name]]}},
+            replay=Transition(*skill.replay[:4], np.zeros_like(skill.replay.terminated)),
+        )
+        for name, skill in tiny_skills.items()
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box
 from qompose import evaluation
 from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import Evaluation, check_spaces, choose_task, evaluate, skill_policy
+from qompose.shipped import load
 from qompose.training.offline import compose
 from qompose.types import QomposeError
 
@@ -126,6 +127,20 @@ def test_progress_ends_at_the_number_of_episodes(right):
 def test_environments_that_it_cannot_act_in_are_refused(right, env, message):
     with pytest.raises(QomposeError, match=message):
         evaluate(right, env, episodes=2)
+
+
+def test_other_observations_of_the_same_size_are_refused():
+    stack = load("sawyer-stack")
+    assert stack.observation["size"] == Lockstep.make("SawyerReachRandom", 1).observation_size
+    with pytest.raises(QomposeError, match=r"^skill 'sawyer-stack' observes \w+, the environment \w+; use another"):
+        evaluate(stack, "SawyerReachRandom", episodes=1)
+    check_spaces(stack, Lockstep.make("SawyerStackAvoid", 1))
+
+
+def test_other_limits_of_the_actions_are_refused(right):
+    weak = replace(right, action={"size": 2, "low": [-0.5, -1.0], "high": [0.5, 1.0]})
+    with pytest.raises(QomposeError, match=r"has the action limits \[-0.5, -1.0\], the environment \[-1.0, -1.0\]"):
+        check_spaces(weak, Lockstep.make("MultiGoal", 1))
 
 
 def test_spaces_are_checked_without_taking_a_step(right):

@@ -178,7 +178,7 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
         reason = _judge(figures, places, 7.0, residuals=True)[1]
         assert "add up to 7, are taken off only as far as" in reason
         assert ("residuals included (`--correct-residuals`)" in reason) == (verdict == "compose with correction")
-        assert "Bellman residuals could add up to 7 (a correction with" in _judge(figures, places, 7.0)[1]
+        assert "Bellman residuals could add up to 7 (`--residuals` takes" in _judge(figures, places, 7.0)[1]
 
 
 def test_runs_of_one_name_are_told_apart(first):
@@ -223,7 +223,7 @@ def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
     other = replace(twice, name="other", critic=top.critic, sampler=top.sampler)
     report = explain(twice & other, options=quick, members=2)
     assert report.residuals and not report.bounds_hold and "are taken off, as far as the replays show" in str(report)
-    assert "a correction with residuals" not in report.reason
+    assert "`--residuals`" not in report.reason
     batch = jax.tree.map(lambda x: x[:5], seen[0])
     assert np.abs(batch.residual).min() > 0.0
     after = jax.random.normal(jax.random.key(0), (5, batch.next_actions.shape[1], 4))
@@ -273,6 +273,8 @@ def test_coverage_is_of_one_skill_by_the_other():
     data = Transition(*(np.concatenate(parts) for parts in zip(narrow.replay, wide.replay, strict=True)))
     found = _cover(["narrow", "wide"], data, [1000, 1000])
     assert found["narrow on wide"].mean < 0.2 < 0.8 < found["wide on narrow"].mean
+    away = _cover(["narrow", "wide"], data._replace(observation=data.observation + np.float32(4096.0)), [1000, 1000])
+    assert away["narrow on wide"].mean == pytest.approx(found["narrow on wide"].mean, abs=0.02)
 
 
 def test_the_interval_of_a_mean_over_replays_holds_it_where_lanes_and_episodes_are_alike():

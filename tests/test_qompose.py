@@ -59,6 +59,33 @@ def test_importing_and_asking_for_help_touch_nothing(code, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+MISTAKES = """
+import qompose as qp
+skill = qp.load("push-left")
+for attempt, words in {
+    lambda: qp.train("PushLeft", start="push-left"): "'push-left' is not a skill; load it first",
+    lambda: qp.train("PushLeft", experience=["push-left"]): "'push-left' is not a skill",
+    lambda: qp.train("PushLeft", options=[1]): "options is [1]; give a dictionary",
+    lambda: qp.evaluate("push-left"): "'push-left' is not a skill",
+    lambda: qp.evaluate(skill, options=[1]): "options is [1]",
+    lambda: qp.compose(skill & qp.load("push-bottom"), temperature="0.1"): "temperature is '0.1'",
+    lambda: qp.explain(skill & qp.load("push-bottom"), members=2.5): "members is 2.5",
+    lambda: skill.thin(2.5): "transitions is 2.5",
+}.items():
+    try:
+        attempt()
+    except qp.QomposeError as error:
+        assert words in str(error) and "\\n" not in str(error), error
+    else:
+        raise AssertionError(words)
+"""
+
+
+def test_values_of_the_wrong_kind_are_refused_in_one_line(tmp_path):
+    done = run(MISTAKES, tmp_path)  # in a process of its own: here annotations are checked first
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_watch_sees_what_it_should(tmp_path):
     for code in ("open('x', 'w').close()", "os.environ['A'] = 'b'", "import rich", "os.mkdir('y')"):
         assert run(WATCH.format(code=code), tmp_path).returncode != 0

@@ -11,9 +11,9 @@ import numpy as np
 
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
-from qompose.skill.artifact import Skill
+from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import task_named
-from qompose.types import Policy, QomposeError
+from qompose.types import Policy, QomposeError, check_options
 
 # More lanes than this gain nothing: the networks' cost per observation no longer falls.
 LANES = 50
@@ -60,8 +60,9 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
     A skill may come from a stranger, so an id that would import a module counts only if the caller gives it. Raises
     QomposeError if the skill alone does not say where to run.
     """
+    options = check_options(options)
     if env is not None:
-        return env, options or {}
+        return env, options
     if skill.composition is not None:
         raise QomposeError(f"skill {skill.name!r} is composed and has no task of its own; say which one with env")
     home = str(skill.task["id"])
@@ -74,7 +75,7 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
             f"skill {skill.name!r} gives options to the environment {home!r}, which may read files by them; say env "
             "and its options yourself if you trust it"
         )
-    return home, {**skill.task["options"], **(options or {})}
+    return home, {**skill.task["options"], **options}
 
 
 def evaluate(
@@ -95,6 +96,7 @@ def evaluate(
     candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment
     or one whose spaces are not the skill's.
     """
+    check_skills([skill])
     if not isinstance(episodes, Integral) or episodes < 1:
         raise QomposeError(f"episodes is {episodes!r}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
@@ -116,3 +118,14 @@ def check_spaces(skill: Skill, env: Lockstep) -> None:
     for what, (mine, theirs) in pairs.items():
         if mine != theirs:
             raise QomposeError(f"skill {skill.name!r} has {mine} {what}, the environment {theirs}; use another one")
+    names = skill.observation["names"]
+    if env.task is not None and names is not None and names != [f"o{i}" for i in range(len(names))]:
+        for mine, theirs in zip(names, env.observation_names, strict=True):
+            if mine != theirs:
+                raise QomposeError(f"skill {skill.name!r} observes {mine}, the environment {theirs}; use another one")
+    for what, limits in (("low", env.action_low), ("high", env.action_high)):
+        mine, theirs = list(skill.action[what]), [float(x) for x in limits]
+        if mine != theirs:
+            raise QomposeError(
+                f"skill {skill.name!r} has the action limits {mine}, the environment {theirs}; use another one"
+            )

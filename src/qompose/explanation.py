@@ -30,6 +30,7 @@ from qompose.training.correct import (
     Survey,
     Values,
     check_correctable,
+    check_ends,
     in_blocks,
     rewards_of,
     solve,
@@ -37,7 +38,7 @@ from qompose.training.correct import (
     unit_of,
 )
 from qompose.training.offline import choose_temperature
-from qompose.types import QomposeError, Transition
+from qompose.types import QomposeError, Transition, find_misfit
 
 MEMBERS = 3
 # Of the cases, the share in which an interval should hold what it is an estimate of.
@@ -63,7 +64,9 @@ class Interval:
     """A mean over states, and an interval that should hold it in nine cases of ten.
 
     What networks learned: by the jackknife over them (`_interval`), on held-out states. Divergence: over stretches of
-    time of all states (`_over_stretches`). Shares of states: Wilson's (`_share`).
+    time of all states (`_over_stretches`). Shares of states: Wilson's (`_share`). None of them holds the bias that the
+    divergence of one state has from few draws: it grows with the size of the action and the sharpness of the policies,
+    and more `Correction.candidates` lower it.
     """
 
     mean: float
@@ -198,8 +201,8 @@ def explain(
         expression = from_weights(expression)
     skills, weights = linear_form(expression)
     check_correctable(skills)
-    if not 2 <= members < PIECES:
-        raise QomposeError(f"members is {members}; give 2, to see whether they agree, to {PIECES - 1}")
+    if find_misfit("int", members) or not 2 <= members < PIECES:
+        raise QomposeError(f"members is {members!r}; give 2, to see whether they agree, to {PIECES - 1}")
     options = options or Correction(steps=STEPS)
     temperature = choose_temperature(expression, "sql", temperature)
     assert temperature is not None
@@ -208,7 +211,8 @@ def explain(
     if min(lengths) < 100 * PIECES:
         raise QomposeError(f"a replay has only {min(lengths)} transitions; it takes {100 * PIECES} to hold some out")
     given = None if states is None else _lead_to(states, skills[0])
-    rewards = [rewards_of(skill, data, "explain without residuals") for skill in skills] if options.residuals else None
+    alike = check_ends(skills, data)
+    rewards = rewards_of(skills, data) if options.residuals else None
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows, held_out = _split(lengths, members)
     kappa = unit_of(seen.kappa, temperature)
@@ -232,7 +236,7 @@ def explain(
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0)
+    verdict, reason = _judge(figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0, alike=alike)
     axes, columns = _choose_axes(skills[0])
     return Explanation(
         names=names,
@@ -447,7 +451,8 @@ def _cover(names: Sequence[str], data: Transition, lengths: Sequence[int]) -> di
     """`a on b` -> share of b's states as near to a's as a's own later states are, by the nearest neighbour."""
     scale = np.maximum(data.observation.std(axis=0), 1e-3)
     rng = np.random.default_rng(0)
-    replays = np.split(data.observation / scale, np.cumsum(lengths)[:-1])
+    # From the middle: squares of large means would leave no digits for the distances.
+    replays = np.split((data.observation - data.observation.mean(axis=0)) / scale, np.cumsum(lengths)[:-1])
 
     def some(rows: np.ndarray, count: int) -> np.ndarray:
         return rows[rng.permutation(len(rows))[:count]]
@@ -483,10 +488,12 @@ def _judge(
     own_errors: float,
     residuals: bool = False,
     avoided: bool = False,
+    alike: bool = True,
 ) -> tuple[str, str]:
     """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to.
 
-    residuals: they were taken off, where the replays show them. avoided: some weight is negative.
+    residuals: they were taken off, where the replays show them. avoided: some weight is negative. alike: the tasks are
+    known to end in the same states.
     """
     regret, random = figures["regret"], figures["random"]
     caveats = []
@@ -506,6 +513,8 @@ def _judge(
         )
     if avoided:
         caveats.append("avoiding a skill leads to where no replay has been, and what is lost there is not in it")
+    if not alike:
+        caveats.append("it holds only if the tasks end in the same states, which is not known of an environment by id")
     little = SMALL_REGRET * random
     if own_errors > little and residuals:
         caveats.append(

@@ -50,7 +50,10 @@ def adam(rate: float, final_rate: float, planned_updates: int | None) -> Any:  #
 def measure_observations(
     observations: Float[Array, "batch obs"],
 ) -> tuple[Float[Array, " obs"], Float[Array, " obs"]]:
-    """Mean and deviation of every dimension; constant ones keep their unit."""
+    """Mean and deviation of every dimension; those that vary by less than 1e-3 keep their unit.
+
+    What hardly varies during the warm-up may vary later, and would be blown up by the little that was seen of it.
+    """
     deviation = jnp.std(observations, axis=0)
     return jnp.mean(observations, axis=0), jnp.where(deviation < 1e-3, 1.0, deviation)
 

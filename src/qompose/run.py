@@ -33,6 +33,7 @@ from qompose.types import QomposeError
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
 BITS_DEPEND_ON = ("python", "platform", "processor", "threads", "device")  # and the versions of the packages
 CHECKPOINTS_KEPT = 2
+METRICS = "metrics.jsonl"
 DTYPES = {dtype.str: dtype for dtype in store.DTYPES.values()}
 # All that a start may leave if it is killed before config.json, written last, says that the run has begun.
 UNBEGUN = {store.LOCK, "command.txt", "system.json", ".system.json.new", ".config.json.new"}
@@ -138,7 +139,7 @@ class Run:
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Append figures to metrics.jsonl and to the TensorBoard events."""
         line = json.dumps({"step": step, **{name: _number(value) for name, value in figures.items()}})
-        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self.directory / METRICS, "a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self._events:
             if self._writer is None:
@@ -166,6 +167,8 @@ class Run:
             manifest = {"step": step, "facts": facts, "arrays": shapes, "sha256": digest}
             store.write_json(target / "state.json", {**manifest, "checksum": checksum_of(manifest)})
 
+        if (self.directory / METRICS).exists():
+            store.sync(self.directory / METRICS)  # what came before the checkpoint would not be written again
         store.publish(folder / f"{step:09d}", write, overwrite=True)
         link = self.directory / "last.new"
         link.unlink(missing_ok=True)
@@ -216,9 +219,10 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Take figures of later steps out of metrics.jsonl: the run goes on from this one, and writes them again."""
         kept = [line for line in read_metrics(self.directory) if line["step"] <= step]
-        temporary = self.directory / "metrics.jsonl.new"
+        temporary = self.directory / f"{METRICS}.new"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.directory / "metrics.jsonl")
+        store.sync(temporary)
+        os.replace(temporary, self.directory / METRICS)
 
 
 @contextlib.contextmanager
@@ -256,7 +260,7 @@ def _has_begun(directory: Path, config: Mapping[str, Any], resume: bool) -> bool
 
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a line that a crash cut short is left out."""
-    path = Path(directory) / "metrics.jsonl"
+    path = Path(directory) / METRICS
     if not path.exists():
         return []
     lines = []

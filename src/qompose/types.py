@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -55,6 +56,13 @@ def check_kinds(settings: Any) -> None:
         if isinstance(value, list | tuple):
             value = tuple(_plain(item) for item in value)
         object.__setattr__(settings, field.name, _plain(value))
+
+
+def check_options(options: Any) -> dict[str, Any]:
+    """The options of an environment as a dictionary of their own; raises QomposeError for what is none."""
+    if options is not None and not isinstance(options, Mapping):
+        raise QomposeError(f"options is {repr(options)[:60]}; give a dictionary: name of an option to its value")
+    return dict(options or {})
 
 
 class Transition(NamedTuple):

@@ -8,10 +8,11 @@ from benchmarks import correction, line
 from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
+from qompose.skill.expression import gpi
 from qompose.soft import finite
 from qompose.tasks import make_task
 from qompose.tasks.task import relabel
-from qompose.training.correct import Correction, _improve, _survey, learn_correction, survey
+from qompose.training.correct import Correction, _improve, _survey, check_ends, learn_correction, survey
 from qompose.training.offline import Extraction, compose
 from qompose.training.reweigh import learn_corrections
 from qompose.types import QomposeError, Transition
@@ -21,8 +22,8 @@ EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_skills):
-    return tiny_skills["right"], replace(tiny_skills["top"], temperature=0.3)
+def pair(endless_skills):
+    return endless_skills["right"], replace(endless_skills["top"], temperature=0.3)
 
 
 def some_inputs(skill, count=50):
@@ -115,7 +116,8 @@ def test_a_survey_repeats_itself_and_knows_terminal_steps(pair):
 
 def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
     data = unite_replays(pair)
-    rewards = [relabel(make_task("MultiGoal", **skill.task["options"]), data).reward for skill in pair]
+    rewards = [relabel(make_task("Peaks", **skill.task["options"]), data).reward for skill in pair]
+    assert not np.allclose(*rewards)
     seen = survey(pair, (0.5, 0.25), 0.2, data, QUICK, rewards)
     expected = sum(
         w * (r + seen.discount * seen.values[:, i] - skill.q(data.observation, data.action))
@@ -126,14 +128,31 @@ def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
     twins = pair[0], replace(pair[0], name="twin")
     data, options = pair[0].replay, replace(QUICK, steps=3, residuals=True)
     found = learn_correction(twins, (0.5, 0.25), 0.2, data, options)
-    rewards = 2 * [relabel(make_task("MultiGoal", **pair[0].task["options"]), data).reward]
+    rewards = 2 * [relabel(make_task("Peaks", **pair[0].task["options"]), data).reward]
     again = learn_correction(twins, (0.5, 0.25), 0.2, data, replace(options, residuals=False), rewards=rewards)
     assert np.array_equal(found.network.weight_out, again.network.weight_out)
 
 
-def test_residuals_of_tasks_that_end_elsewhere_are_refused(pair):
-    with pytest.raises(QomposeError, match="ends in other states than the others; correct without residuals"):
-        compose(pair[0] & pair[1], correct=True, correction=replace(QUICK, residuals=True), extract=False)
+def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_lost(tiny_skills):
+    right, top = (replace(s, replay=Transition(*(np.tile(x, (2,) + (x.ndim - 1) * (1,)) for x in s.replay)))
+                  for s in tiny_skills.values())  # fmt: skip
+    message = "the tasks of skills 'right' and 'top' end in different states"
+    for attempt in (
+        lambda: compose(right & top, correct=True, correction=QUICK, extract=False),
+        lambda: learn_corrections(right, top, options=QUICK),
+        lambda: explain(right & top, options=QUICK, members=2),
+        lambda: compose(gpi(right & top), correction=QUICK, extract=False),
+    ):
+        with pytest.raises(QomposeError, match=message):
+            attempt()
+    alike, data = replace(right, name="alike", temperature=0.2), unite_replays([right, top])
+    assert check_ends([right, alike], data)
+    somewhere = replace(top, task={"id": "Pendulum-v1", "options": {}})
+    assert not check_ends([right, somewhere], data)  # nobody knows
+    assert check_ends([replace(somewhere.strip(), terminates=False)] * 2, data)
+    quick = replace(QUICK, steps=1)
+    assert "it holds only if the tasks end in the same states" in explain(right & somewhere, options=quick).reason
+    assert "end in the same states" not in explain(right & alike, options=quick).reason
 
 
 def test_residuals_of_a_foreign_task_are_refused(pair):
@@ -157,7 +176,7 @@ def test_what_has_no_correction_is_refused_in_one_line(pair, corrected):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("steps", 0), ("seed", -1), ("candidates", 1), ("kept", 0), ("hidden", ()), ("learning_rate", float("nan")),
-     ("target_rate", 2.0), ("batch_size", 0)],
+     ("target_rate", 2.0), ("batch_size", 0), ("kept", 5)],
 )  # fmt: skip
 def test_numbers_that_cannot_be_meant_are_refused(name, value):
     with pytest.raises(QomposeError):

@@ -34,6 +34,17 @@ def test_states_do_not_depend_on_the_marks_or_on_the_chunks(monkeypatch):
     assert not all(np.array_equal(a, b) for a, b in zip(one[3], one[25], strict=True))
 
 
+def test_chunks_and_another_log_of_the_same_length_compile_nothing_anew(compiled, monkeypatch):
+    agent = NAF(**SMALL)
+    monkeypatch.setattr(logged, "CHUNK", 7)
+    list(learn_from_log(agent, log_of(count=398), [1, 25], seed=0))
+    assert compiled[logged._update.__name__] == 1
+    compiled.clear()
+    other = log_of(count=398, reward=lambda action: action.sum(axis=-1))
+    list(learn_from_log(agent, other, [3, 30], seed=1))
+    assert not compiled
+
+
 def test_another_seed_gives_other_networks():
     agent, data = NAF(**SMALL), log_of()
     first, second = (next(learn_from_log(agent, data, [3], seed=seed))[1].critic.network for seed in (0, 1))

@@ -14,9 +14,10 @@ from qompose.envs.lockstep import Lockstep
 from qompose.nets import Sampler, init_perceptron
 from qompose.skill.algebra import critic_of, samplers_of
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import prefer
+from qompose.skill.expression import gpi, prefer
 from qompose.skill.network import Network
 from qompose.training import offline
+from qompose.training.correct import Correction
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.learner import init
 from qompose.training.offline import Extraction, compose, extract_policy
@@ -262,6 +263,31 @@ def test_avoiding_too_much_leaves_no_temperature_and_one_may_be_given(right, top
 def test_a_temperature_that_is_not_positive_is_refused(right, top, temperature):
     with pytest.raises(QomposeError, match=r"temperature is .* it must be"):
         compose(right & top, extract=False, temperature=temperature)
+
+
+def test_what_no_manifest_may_hold_is_refused_before_anything_is_learned(endless_skills, monkeypatch):
+    right, top = endless_skills.values()
+    for name in ("learn_correction", "learn_gpi", "extract_policy"):
+        monkeypatch.setattr(offline, name, lambda *_, **__: pytest.fail("too late"))
+    deep = right
+    for _ in range(7):
+        deep = prefer(deep, top, slack=0.5)
+    for expression, correct, message in (
+        ({right: 1e-10, top: 1.0}, True, "a weight must be a number from 1e-9"),
+        (prefer(right, top, slack=1e-10), False, "slack: must be a number from 1e-09"),
+        (gpi(right & top) & ~(1e-10 * top), False, "a weight must be a number from 1e-9"),
+        (deep, False, "is nested deeper than 7"),
+    ):
+        with pytest.raises(QomposeError, match=message) as caught:
+            compose(expression, correct=correct)
+        assert "\n" not in str(caught.value)
+
+
+def test_one_skill_is_corrected_for_another_temperature(endless_skills):
+    right, quick = endless_skills["right"], Correction(steps=3, batch_size=16, hidden=(8,), candidates=16, kept=2)
+    cool = compose(right, temperature=0.05, correct=True, correction=quick, extract=False)
+    assert cool.critic.spec["of"][0]["kind"] == "sum" and cool.temperature == 0.05
+    assert cool.act(np.zeros(2), "resample").shape == (2,)
 
 
 def test_one_skill_may_be_given_another_temperature_and_so_fit_into_an_or(right, top):

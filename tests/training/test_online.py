@@ -519,6 +519,27 @@ def test_evaluations_keep_their_own_rhythm(make_walk, tiny_agent, tiny_training,
     assert resumed.evaluations == expected
 
 
+def test_an_evaluation_that_was_interrupted_is_made_up(make_walk, tiny_agent, tiny_training, tmp_path, monkeypatch):
+    options, stops = replace(tiny_training, eval_freq=120, log_freq=600), {240, 600}
+
+    def judge(loop, env):
+        if loop.step in stops:
+            stops.remove(loop.step)
+            raise KeyboardInterrupt
+        return {"eval/mean_reward": float(loop.step)}
+
+    monkeypatch.setattr(online, "_evaluate", judge)
+    for step in (240, 600):
+        run = start(tmp_path / "run", tiny_agent, options, resume=step > 240)
+        with pytest.raises(QomposeError, match=f"interrupted at step {step}"):
+            train_online(make_walk(), tiny_agent, options, evaluation_env=make_walk(), run=run, resume=step > 240)
+    for _ in range(2):  # the second time there is nothing left to do
+        again = start(tmp_path / "run", tiny_agent, options, resume=True)
+        resumed = train_online(make_walk(), tiny_agent, options, evaluation_env=make_walk(), run=again, resume=True)
+        assert [found["step"] for found in resumed.evaluations] == [120, 240, 360, 480, 600]
+        assert [line["step"] for line in read_metrics(tmp_path / "run")] == [120, 240, 360, 480, 600]
+
+
 def test_evaluating_does_not_change_the_training(uninterrupted, tiny_agent, tiny_training, tmp_path):
     options = replace(tiny_training, eval_freq=300, eval_episodes=3)
     run = start(tmp_path / "run", tiny_agent, options)
@@ -594,6 +615,7 @@ def test_every_update_of_every_round_draws_its_own_batch_and_key():
         ({"seed": -1}, "seed is -1; it must not be negative"),
         ({"seed": 2**32}, "seed is 4294967296; it must be at most 4294967295"),
         ({"eval_freq": 100, "eval_episodes": 0}, "eval_episodes is 0; give at least 1"),
+        ({"warmup_steps": 599, "num_envs": 4}, "warmup_steps is 599, so 600 steps leave nothing to learn"),
         ({"warmup_steps": 600}, "warmup_steps is 600, so 600 steps leave nothing to learn; lower it"),
     ],
 )

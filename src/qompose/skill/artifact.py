@@ -8,9 +8,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -256,8 +257,8 @@ class Skill(Expression):
 
         Raises QomposeError for fewer than one, or if the skill has no replay.
         """
-        if transitions < 1:
-            raise QomposeError(f"transitions is {transitions}; keep at least 1, or save without the replay")
+        if not isinstance(transitions, Integral) or transitions < 1:
+            raise QomposeError(f"transitions is {transitions!r}; keep at least 1, a whole number, or save without them")
         if self.replay is None:
             raise QomposeError(f"skill {self.name!r} carries no replay")
         length = len(self.replay.reward)
@@ -390,13 +391,18 @@ def _check_replaceable(directory: Path) -> None:
             raise QomposeError("is not a skill and is not overwritten; choose another name")
 
 
+def check_skills(values: Iterable[Any]) -> None:
+    """Refuse what is no skill, such as the name of one."""
+    for value in values:
+        if not isinstance(value, Skill):
+            raise QomposeError(f"{show(value)} is not a skill; load it first: qompose.load")
+
+
 def check_compatible(skills: Sequence[Skill]) -> None:
     """Refuse skills that cannot be composed, with the reason. Different temperatures are fine."""
     if not skills:
         raise QomposeError("there is nothing to compose; give at least one skill")
-    for skill in skills:
-        if not isinstance(skill, Skill):
-            raise QomposeError(f"{show(skill)} is not a skill; load it first")
+    check_skills(skills)
     first = skills[0]
     for other in skills[1:]:
         for what, mine, theirs, advice in _differences(first, other):

@@ -29,6 +29,7 @@ from qompose.soft.bounds import divergence
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target
 from qompose.soft.value import log_weights, soft_value
+from qompose.tasks import task_named
 from qompose.tasks.task import relabel
 from qompose.training.rewards import task_of
 from qompose.types import QomposeError, Transition
@@ -68,6 +69,10 @@ class Correction:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         check_hyperparameters(self, steps=(1, 10**9), seed=(0, 2**32 - 1), candidates=(8, 65536), kept=(1, 64))
+        if self.candidates // self.kept < 4:
+            raise QomposeError(
+                f"kept is {self.kept}, which leaves fewer than 4 of {self.candidates} candidates; lower it"
+            )
 
 
 class Survey(NamedTuple):
@@ -319,12 +324,28 @@ def correct(batch: Survey, after: Array, temperature: float) -> Array:
     return (target - batch.residual)[:, None]
 
 
-def rewards_of(skill: Skill, data: Transition, advice: str) -> np.ndarray:
-    """The rewards (N,) of a skill's own task; raises QomposeError if it ends elsewhere: nothing is known there."""
-    anew = relabel(task_of(skill), data)
-    if not np.array_equal(anew.terminated, data.terminated):
-        raise QomposeError(f"the task of skill {skill.name!r} ends in other states than the others; {advice}")
-    return anew.reward
+def check_ends(skills: Sequence[Skill], data: Transition) -> bool:
+    """Whether the skills are known to end in the same states of `data`; raises QomposeError if they do not.
+
+    Correction, certificate and gpi are of one process: of transitions that end for one skill and go on for another
+    they would be wrong. Only qompose's own tasks can be asked.
+    """
+    if not skills[0].terminates:
+        return True
+    known = [skill for skill in skills if not skill.composition and task_named(str(skill.task["id"])) is not None]
+    ends = [relabel(task_of(skill), data).terminated for skill in known]
+    for skill, mine in zip(known[1:], ends[1:], strict=True):
+        if not np.array_equal(mine, ends[0]):
+            raise QomposeError(
+                f"the tasks of skills {known[0].name!r} and {skill.name!r} end in different states, and what their sum "
+                "loses can only be learned of tasks that end alike; compose them uncorrected, or train on the sum"
+            )
+    return len(known) == len(skills)
+
+
+def rewards_of(skills: Sequence[Skill], data: Transition) -> list[np.ndarray]:
+    """The rewards (N,) of each skill's own task; raises QomposeError where they cannot be computed."""
+    return [relabel(task_of(skill), data).reward for skill in skills]
 
 
 def learn_correction(
@@ -346,8 +367,9 @@ def learn_correction(
     correction, or whose rewards cannot be computed.
     """
     check_correctable(skills)
+    check_ends(skills, data)
     if options.residuals and rewards is None:
-        rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
+        rewards = rewards_of(skills, data)
     seen = survey(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
     values = solve(

@@ -1,4 +1,4 @@
-"""The loop of `online` as one compiled program for many runs: simulation on MJX, replay, updates and evaluation.
+"""The loop of `online` as a compiled program for many runs: simulation on MJX, replay and updates; another evaluates.
 
 A run is a task and a seed. The runs of an agent go in step, vmapped over seeds and, where tasks differ in nothing but
 what they reward, over tasks. Agents, keys and the schedule of warm-up and updates are those of the ordinary loop: from

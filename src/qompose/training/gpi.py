@@ -27,7 +27,7 @@ from qompose.skill.algebra import critic_of
 from qompose.skill.artifact import Skill
 from qompose.soft.compose import combine_values
 from qompose.soft.value import log_weights
-from qompose.training.correct import Correction, check_correctable, in_blocks, rewards_of, solve, survey
+from qompose.training.correct import Correction, check_correctable, check_ends, in_blocks, rewards_of, solve, survey
 from qompose.types import Transition
 
 LONGER = 4  # times as many steps as a correction: values reach as far as the discount does
@@ -63,8 +63,9 @@ def learn_gpi(
     skills without a soft value or whose rewards cannot be computed.
     """
     check_correctable(skills)
+    check_ends(skills, data)
     if rewards is None:
-        rewards = [rewards_of(skill, data, "gpi needs the rewards of all on every transition") for skill in skills]
+        rewards = rewards_of(skills, data)
     followed = _follow(skills, weights, temperature, data, options, rewards)
     rows = np.arange(len(data.reward), dtype=np.int32)[None]
     # What a policy is worth spans up to the spread of the rewards for ever, far more than the temperature, which as a

@@ -16,13 +16,14 @@ from jaxtyping import Array, PRNGKeyArray
 from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
 from qompose.learning import measure_observations
-from qompose.nets import Actor, CorrectedQ, Sampler, set_observation_scale
+from qompose.nets import Actor, AnyQ, CorrectedQ, GpiQ, Sampler, SumQ, describe, set_observation_scale
 from qompose.run import command_line, describe_system, now, plain
 from qompose.skill.algebra import (
     LOWEST_TEMPERATURE,
     as_network,
     compose_critic,
     compose_temperature,
+    critic_of,
     gather_samplers,
     gpis_of,
     linear_form,
@@ -32,11 +33,12 @@ from qompose.skill.algebra import (
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, pursued, title_of, weights_of
 from qompose.skill.manifest import NAME
+from qompose.skill.network import check_spec
 from qompose.training.correct import Correction, check_correctable, learn_correction
 from qompose.training.gpi import learn_gpi
 from qompose.training.rewards import task_of
 from qompose.training.reweigh import Corrections
-from qompose.types import QomposeError, check_kinds
+from qompose.types import QomposeError, check_kinds, find_misfit
 
 # Steps in one compiled call: short enough for a live progress bar.
 CHUNK = 100
@@ -124,6 +126,15 @@ def compose(
         return partial(on_progress, what) if on_progress else None
 
     temperature = choose_temperature(expression, algorithm, temperature)
+    sampler = gather_samplers(pursued(expression)) if algorithm == "sql" and not extract else None
+    # What a manifest may not hold is refused before anything is learned, which may take minutes.
+    unlearned: dict[Expression, AnyQ] = {
+        node: GpiQ([critic_of(skill) for skill in linear_form(node.of)[0]]) for node in gpis
+    }
+    draft = _build(expression, unlearned, critic_of(skills[0]) if correct else None)
+    check_spec(describe(draft), "critic", algorithm)
+    if sampler is not None:
+        check_spec(sampler.spec, "sampler", algorithm)
     needed = extract or correct or bool(gpis)
     union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
     learned = {}
@@ -133,7 +144,7 @@ def compose(
         assert own is not None
         followed, shares = linear_form(node.of)
         learned[node] = learn_gpi(followed, shares, own, union, correction, on_progress=tell("following"))
-    critic = compose_critic(expression, learned)
+    taken = None
     if correct:
         assert union is not None and temperature is not None
         weights = [weight for _, weight in terms]
@@ -141,7 +152,7 @@ def compose(
             taken = correct.at(skills, weights, temperature)
         else:
             taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
-        critic = CorrectedQ([critic, taken])
+    critic = _build(expression, learned, taken)
     corrected = time.perf_counter()
     if extract:
         assert union is not None
@@ -149,8 +160,6 @@ def compose(
         size = int(skills[0].action["size"])
         policy = extract_policy(agent, critic, union.observation, size, options, on_progress=tell("extracting"))
         sampler = as_network(policy)
-    else:
-        sampler = gather_samplers(pursued(expression)) if algorithm == "sql" else None
     return replace(
         skills[0],
         name=name,
@@ -175,6 +184,14 @@ def compose(
     )  # fmt: skip
 
 
+def _build(expression: Expression, learned: Mapping[Expression, AnyQ], correction: AnyQ | None) -> AnyQ:
+    """The whole expression as one Q, less its correction if there is one."""
+    critic = compose_critic(expression, learned)
+    if correction is None:
+        return critic
+    return CorrectedQ([critic if isinstance(critic, SumQ) else SumQ([critic], (1.0,)), correction])
+
+
 def choose_temperature(expression: Expression, algorithm: str, given: float | None) -> float | None:
     """The given temperature, or that of the expression if it has a policy."""
     if algorithm != "sql":
@@ -182,8 +199,8 @@ def choose_temperature(expression: Expression, algorithm: str, given: float | No
             raise QomposeError(f"skills of {algorithm} have no temperature; leave it out")
         return None
     if given is not None:
-        if not LOWEST_TEMPERATURE <= given <= 1.0 / LOWEST_TEMPERATURE:
-            raise QomposeError(f"temperature is {given}; it must be above 0, in reward units")
+        if find_misfit("float", given) or not LOWEST_TEMPERATURE <= given <= 1.0 / LOWEST_TEMPERATURE:
+            raise QomposeError(f"temperature is {given!r}; it must be a number above 0, in reward units")
         return float(given)
     own = compose_temperature(expression)
     if own is not None and own < LOWEST_TEMPERATURE:

@@ -15,7 +15,16 @@ from qompose.nets import QFunction
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill, check_compatible
 from qompose.soft.correct import soft_minimum
-from qompose.training.correct import Correction, Values, check_correctable, rewards_of, solve, survey, unit_of
+from qompose.training.correct import (
+    Correction,
+    Values,
+    check_correctable,
+    check_ends,
+    rewards_of,
+    solve,
+    survey,
+    unit_of,
+)
 from qompose.types import QomposeError
 
 # Weights are one more input of the network, and as many steps are shared by all of them.
@@ -85,15 +94,14 @@ def learn_corrections(
     Every transition has weights of its own, drawn evenly from those that sum to one; they are inputs of the network.
     `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does.
     """
-    if len(skills) < 2:
-        raise QomposeError("corrections are of at least two skills")
+    if len(set(skills)) < max(len(skills), 2):
+        raise QomposeError("corrections are of at least two skills, each given once")
     check_compatible(skills)
     check_correctable(skills)
     options = options or Correction()
     options, data = replace(options, steps=LONGER * options.steps), unite_replays(skills)
-    rewards = None
-    if options.residuals:
-        rewards = [rewards_of(skill, data, "correct without residuals") for skill in skills]
+    check_ends(skills, data)
+    rewards = rewards_of(skills, data) if options.residuals else None
     rng = np.random.default_rng([options.seed, 3])
     weights = rng.dirichlet(np.ones(len(skills)), len(data.reward)).astype(np.float32)
     temperature = weights @ np.array([skill.temperature or 0.0 for skill in skills], np.float32)

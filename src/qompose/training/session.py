@@ -17,12 +17,12 @@ from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.watchdog import PATIENCE
 from qompose.run import open_run, plain
-from qompose.skill.artifact import Skill
+from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Trained, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
-from qompose.types import QomposeError, find_misfit
+from qompose.types import QomposeError, check_options, find_misfit
 
 SKILL = "skill"
 LONGEST_TIMEOUT = 86_400.0  # s: beyond a day nobody waits
@@ -61,11 +61,12 @@ def train(
     """
     if find_misfit("float", env_timeout) or not 0.0 < env_timeout <= LONGEST_TIMEOUT:
         raise QomposeError(f"env_timeout is {env_timeout!r}; give seconds, above 0 and at most {LONGEST_TIMEOUT:g}")
+    check_skills([*([] if start is None else [start]), *experience])
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
     agent = plan_updates(agent, training)
-    options, name_of_task = options or {}, task_named(env)
+    options, name_of_task = check_options(options), task_named(env)
     if name_of_task is not None:
         task = make_task(name_of_task, **options)
         steps = task.training_horizon if training.episode_steps is None else min(training.episode_steps, task.horizon)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from qompose.tasks.scenes import HEADER
 
-POINT_SITE = 0
-
 
 def multigoal_scene(goals: tuple[tuple[float, float], ...], goal_radius: float, half_width: float) -> str:
     """Return the MJCF of the point and its goals, positions and lengths in metres.
