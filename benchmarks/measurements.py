@@ -305,7 +305,7 @@ the exact action.
 
 
 def yardsticks(
-    result: dict[str, Any], title: str = "Outside yardsticks", picture: str = "yardsticks.png", asked: int = 5
+    result: dict[str, Any], title: str = "Outside yardsticks", picture: str = "yardsticks.png", asked: int | None = 5
 ) -> str:
     def show(value: float | None, unit: float, digits: int) -> str:
         return "never" if value is None else f"{value / unit:.{digits}f}"
@@ -322,7 +322,7 @@ def yardsticks(
     header = ("task", "entrant", "distance ± 95 %", "`best`", "bar", "met by", "steps", "minutes", "of all")
     bars = f"\n{bar_list(result)}\n" if "bars" in result else ""
     count = len(result["rows"][0]["seeds"])
-    seeds = f"{count} seeds" if count >= asked else f"{count} seeds (**{asked} were asked**)"
+    seeds = f"{count} seeds" if asked is None or count >= asked else f"{count} seeds (**{asked} were asked**)"
     return f"""## {title}
 
 Final distance to the goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
@@ -337,7 +337,7 @@ step. See [yardsticks](yardsticks.md) for what is equal and what is not.
 
 
 def yardsticks_reach(result: dict[str, Any]) -> str:
-    return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png", asked=0)
+    return yardsticks(result, "Outside yardsticks, Sawyer's hand", "yardsticks_reach.png", asked=None)
 
 
 AXES = {"halved": "runs, half the particles", "warp": "environments, Warp"}  # of the scaling study, in words
@@ -918,7 +918,8 @@ def corners_bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     bars = {}
     for problem in dict.fromkeys(row["problem"] for row in rows):
         apart = interval_of(np.subtract(loss[problem, "corrected"], loss[problem, "mean"]).tolist())
-        bars[f"{problem}: corrected loses no more than the mean (difference {spell(apart)})"] = apart["mean"] <= 0.0
+        half = "" if apart["half"] is None else f" ± {apart['half']:.3f}"
+        bars[f"{problem}: corrected loses no more than the mean ({apart['mean']:+.3f}{half})"] = apart["mean"] <= 0.0
     return bars
 
 

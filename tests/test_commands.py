@@ -291,7 +291,7 @@ def test_an_expression_in_quotes_says_all_at_once(ask, refused, tiny_runs):
     answer = ask("compose", f"({right} | {top}) & ~(0.5 * {top})", "--no-extract", "--output-dir", "x")
     assert answer["composition"]["expression"] == "(right | top) & ~(0.5*top)" and answer["temperature"] == 0.05
     for command in ([f"gpi({right} & {top})"], [right, top, "--operator", "gpi"]):  # their tasks end in other states
-        assert "end in different states, and what their sum loses" in refused("compose", *command, "--no-extract")
+        assert "end in different states, and corrections" in refused("compose", *command, "--no-extract")
     assert ask("compose", right, "--temperature", 0.3, "--no-extract", "--output-dir", "warm")["temperature"] == 0.3
     message = refused("compose", right, top, "--correct-residuals", "--output-dir", "y")
     assert "--correct-residuals says how to correct; give --correct, too" in message

@@ -139,7 +139,7 @@ def test_other_observations_of_the_same_size_are_refused():
 
 def test_other_limits_of_the_actions_are_refused(right):
     weak = replace(right, action={"size": 2, "low": [-0.5, -1.0], "high": [0.5, 1.0]})
-    with pytest.raises(QomposeError, match=r"has the action limits \[-0.5, -1.0\], the environment \[-1.0, -1.0\]"):
+    with pytest.raises(QomposeError, match=r"acts to \[-0.5, -1.0\], the environment to \[-1.0, -1.0\]"):
         check_spaces(weak, Lockstep.make("MultiGoal", 1))
 
 

@@ -108,4 +108,4 @@ def test_bars_of_the_correction():
     ]  # fmt: skip
     bars = measurements.corners_bars(corners)
     assert list(bars.values()) == [True, False]
-    assert [name.partition("(")[2] for name in bars] == ["difference -0.01 ± 0.38)", "difference 0.01)"]
+    assert [name.partition("(")[2] for name in bars] == ["-0.010 ± 0.381)", "+0.010)"]

@@ -60,12 +60,21 @@ def test_importing_and_asking_for_help_touch_nothing(code, tmp_path):
 
 
 MISTAKES = """
+import numpy as np
 import qompose as qp
 skill = qp.load("push-left")
 for attempt, words in {
     lambda: qp.train("PushLeft", start="push-left"): "'push-left' is not a skill; load it first",
     lambda: qp.train("PushLeft", experience=["push-left"]): "'push-left' is not a skill",
+    lambda: qp.train("PushLeft", experience=skill): "push-left; give a list of skills",
     lambda: qp.train("PushLeft", options=[1]): "options is [1]; give a dictionary",
+    lambda: qp.train("PushLeft", options={1: 2}): "options is {1: 2}; give a dictionary",
+    lambda: qp.train("PushLeft", options=np.eye(2)): "options is array([[1., 0.], [0., 1.]])",
+    lambda: qp.train(3): "env is 3; give the id of an environment",
+    lambda: qp.record("push-left", "film.mp4"): "'push-left' is not a skill",
+    lambda: qp.learn_corrections([skill, skill]): "corrections are of at least two skills",
+    lambda: qp.learn_corrections([skill], [skill]): "is not a skill",
+    lambda: qp.learn_corrections(skill, skill): "a skill is given twice",
     lambda: qp.evaluate("push-left"): "'push-left' is not a skill",
     lambda: qp.evaluate(skill, options=[1]): "options is [1]",
     lambda: qp.compose(skill & qp.load("push-bottom"), temperature="0.1"): "temperature is '0.1'",

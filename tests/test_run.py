@@ -367,6 +367,20 @@ def test_figures_after_the_checkpoint_are_dropped_on_resuming(run):
     assert read_metrics(run.directory) == [{"step": 50, "x": 50.0}, {"step": 100, "x": 100.0}, {"step": 150, "x": 7.0}]
 
 
+def test_figures_are_on_the_disk_before_the_checkpoint_that_follows_them(run, monkeypatch):
+    order, sync, publish = [], store.sync, store.publish
+    monkeypatch.setattr(store, "sync", lambda path: order.append(path.name) or sync(path))
+    monkeypatch.setattr(store, "publish", lambda folder, *rest, **more: order.append("checkpoint") or publish(
+        folder, *rest, **more
+    ))  # fmt: skip
+    run.log(100, {"x": 1.0})
+    run.save(100, arrays_at(100), FACTS)
+    assert order[:3] == ["metrics.jsonl", run.directory.name, "checkpoint"]
+    order.clear()
+    run.forget_after(50)
+    assert order == ["metrics.jsonl.new", run.directory.name]
+
+
 def test_a_run_that_starts_over_forgets_its_figures(run):
     run.log(50, {"x": 1.0})
     assert run.load() is None

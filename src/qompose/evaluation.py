@@ -13,7 +13,7 @@ from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
 from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import task_named
-from qompose.types import Policy, QomposeError, check_options
+from qompose.types import Policy, QomposeError, check_options, show
 
 # More lanes than this gain nothing: the networks' cost per observation no longer falls.
 LANES = 50
@@ -60,6 +60,7 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
     A skill may come from a stranger, so an id that would import a module counts only if the caller gives it. Raises
     QomposeError if the skill alone does not say where to run.
     """
+    check_skills([skill])
     options = check_options(options)
     if env is not None:
         return env, options
@@ -94,11 +95,10 @@ def evaluate(
     `episode_steps`: of an episode, those of the environment unless given; a foreign one is only cut. `mode` is how it
     acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's Q as the
     candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment
-    or one whose spaces are not the skill's.
+    or one whose spaces, observations or action limits are not the skill's.
     """
-    check_skills([skill])
     if not isinstance(episodes, Integral) or episodes < 1:
-        raise QomposeError(f"episodes is {episodes!r}; it must be at least 1 and whole")
+        raise QomposeError(f"episodes is {show(episodes)}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
     lockstep = Lockstep.make(env, min(episodes, LANES), options, episode_steps=episode_steps)
@@ -119,13 +119,11 @@ def check_spaces(skill: Skill, env: Lockstep) -> None:
         if mine != theirs:
             raise QomposeError(f"skill {skill.name!r} has {mine} {what}, the environment {theirs}; use another one")
     names = skill.observation["names"]
-    if env.task is not None and names is not None and names != [f"o{i}" for i in range(len(names))]:
-        for mine, theirs in zip(names, env.observation_names, strict=True):
-            if mine != theirs:
-                raise QomposeError(f"skill {skill.name!r} observes {mine}, the environment {theirs}; use another one")
-    for what, limits in (("low", env.action_low), ("high", env.action_high)):
-        mine, theirs = list(skill.action[what]), [float(x) for x in limits]
-        if mine != theirs:
-            raise QomposeError(
-                f"skill {skill.name!r} has the action limits {mine}, the environment {theirs}; use another one"
-            )
+    if env.task is not None and names is not None:
+        for own, there in zip(names, env.observation_names, strict=True):
+            if own != there:
+                raise QomposeError(f"skill {skill.name!r} observes {own}, the environment {there}; use another one")
+    for what, there in (("low", env.action_low.tolist()), ("high", env.action_high.tolist())):
+        own = list(skill.action[what])
+        if own != there:
+            raise QomposeError(f"skill {skill.name!r} acts to {own}, the environment to {there}; use another one")

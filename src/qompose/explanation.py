@@ -38,7 +38,7 @@ from qompose.training.correct import (
     unit_of,
 )
 from qompose.training.offline import choose_temperature
-from qompose.types import QomposeError, Transition, find_misfit
+from qompose.types import QomposeError, Transition, find_misfit, show
 
 MEMBERS = 3
 # Of the cases, the share in which an interval should hold what it is an estimate of.
@@ -64,8 +64,8 @@ class Interval:
     """A mean over states, and an interval that should hold it in nine cases of ten.
 
     What networks learned: by the jackknife over them (`_interval`), on held-out states. Divergence: over stretches of
-    time of all states (`_over_stretches`). Shares of states: Wilson's (`_share`). None of them holds the bias that the
-    divergence of one state has from few draws: it grows with the size of the action and the sharpness of the policies,
+    time of all states (`_over_stretches`). Shares of states: Wilson's (`_share`). The bias that the divergence of one
+    state has from few draws is not in it: it grows with the dimensions of the action and the sharpness of the policies,
     and more `Correction.candidates` lower it.
     """
 
@@ -195,14 +195,15 @@ def explain(
     `options`: 8000 steps unless given, twice the default of `Correction`.
     `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
     `states`: (n, obs), those over which C, C*, D* and the regret are averaged instead, such as where episodes begin.
-    Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay.
+    Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay,
+    tasks that end in different states.
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
     skills, weights = linear_form(expression)
     check_correctable(skills)
     if find_misfit("int", members) or not 2 <= members < PIECES:
-        raise QomposeError(f"members is {members!r}; give 2, to see whether they agree, to {PIECES - 1}")
+        raise QomposeError(f"members is {show(members)}; give 2, to see whether they agree, to {PIECES - 1}")
     options = options or Correction(steps=STEPS)
     temperature = choose_temperature(expression, "sql", temperature)
     assert temperature is not None
@@ -514,7 +515,7 @@ def _judge(
     if avoided:
         caveats.append("avoiding a skill leads to where no replay has been, and what is lost there is not in it")
     if not alike:
-        caveats.append("it holds only if the tasks end in the same states, which is not known of an environment by id")
+        caveats.append("it holds only if the tasks of all skills end in the same states, which is not known")
     little = SMALL_REGRET * random
     if own_errors > little and residuals:
         caveats.append(

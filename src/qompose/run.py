@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from qompose import store
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 PACKAGES = ("qompose", "jax", "jaxlib", "equinox", "optax", "mujoco", "gymnasium", "numpy")
 BITS_DEPEND_ON = ("python", "platform", "processor", "threads", "device")  # and the versions of the packages
@@ -131,7 +131,7 @@ class Run:
         before, now = _flatten(before), _flatten(describe_system())
         names = sorted(name for name in now if name.startswith("versions.") or name in BITS_DEPEND_ON)
         return [
-            f"{name.removeprefix('versions.')} {store.show(before.get(name))}, now {store.show(now[name])}"
+            f"{name.removeprefix('versions.')} {show(before.get(name))}, now {show(now[name])}"
             for name in names
             if before.get(name) != now[name]
         ]
@@ -168,7 +168,8 @@ class Run:
             store.write_json(target / "state.json", {**manifest, "checksum": checksum_of(manifest)})
 
         if (self.directory / METRICS).exists():
-            store.sync(self.directory / METRICS)  # what came before the checkpoint would not be written again
+            for path in (self.directory / METRICS, self.directory):
+                store.sync(path)  # what came before the checkpoint would not be written again
         store.publish(folder / f"{step:09d}", write, overwrite=True)
         link = self.directory / "last.new"
         link.unlink(missing_ok=True)
@@ -223,6 +224,7 @@ class Run:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         store.sync(temporary)
         os.replace(temporary, self.directory / METRICS)
+        store.sync(self.directory)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 try:
     import fcntl
@@ -45,12 +45,6 @@ DTYPES = {
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Expected = Mapping[str, tuple[Any, tuple[int, ...]]]
-
-
-def show(value: object, limit: int = 80) -> str:
-    """A value as a short piece of one line, whatever it holds."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 @contextlib.contextmanager

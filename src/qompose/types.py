@@ -12,6 +12,12 @@ class QomposeError(ValueError):
     """A mistake that the user can mend. Its message is one line: what is wrong and what to do."""
 
 
+def show(value: object, limit: int = 80) -> str:
+    """A value as a short piece of one line, whatever it holds."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 # What a setting may be, by the annotation of its field, and how to say so. Other annotations are not looked at.
 _WHOLE, _REAL = "an integer", "a number"
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -51,7 +57,7 @@ def check_kinds(settings: Any) -> None:
         value = getattr(settings, field.name)
         wanted = find_misfit(str(field.type), value)
         if wanted is not None:
-            raise QomposeError(f"{field.name} is {repr(value)[:60]}; give {wanted}")
+            raise QomposeError(f"{field.name} is {show(value)}; give {wanted}")
         # NumPy's numbers are none that JSON knows.
         if isinstance(value, list | tuple):
             value = tuple(_plain(item) for item in value)
@@ -60,8 +66,9 @@ def check_kinds(settings: Any) -> None:
 
 def check_options(options: Any) -> dict[str, Any]:
     """The options of an environment as a dictionary of their own; raises QomposeError for what is none."""
-    if options is not None and not isinstance(options, Mapping):
-        raise QomposeError(f"options is {repr(options)[:60]}; give a dictionary: name of an option to its value")
+    names = list(options) if isinstance(options, Mapping) else [] if options is None else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise QomposeError(f"options is {show(options)}; give a dictionary: name of an option to its value")
     return dict(options or {})
 
 

@@ -151,7 +151,10 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     assert not check_ends([right, somewhere], data)  # nobody knows
     assert check_ends([replace(somewhere.strip(), terminates=False)] * 2, data)
     quick = replace(QUICK, steps=1)
-    assert "it holds only if the tasks end in the same states" in explain(right & somewhere, options=quick).reason
+    assert (
+        "holds only if the tasks of all skills end in the same states"
+        in explain(right & somewhere, options=quick).reason
+    )
     assert "end in the same states" not in explain(right & alike, options=quick).reason
 
 

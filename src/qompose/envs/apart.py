@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import mujoco
 
 from qompose import store
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 # That the other process may take, its start included. What it compiled is compiled here again, which takes no longer.
 SECONDS, MEGABYTES = 5.0, 2000
@@ -74,7 +74,7 @@ def read_files(folder: Path, names: set[str]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name in sorted(names):
         if not FILE_NAME.fullmatch(name):
-            raise QomposeError(f"file {store.show(name)}: give the plain name of an .stl, .obj or .png beside it")
+            raise QomposeError(f"file {show(name)}: give the plain name of an .stl, .obj or .png beside it")
         left = LARGEST_SUM - sum(map(len, files.values()))
         files[name] = bytes(store.read_bytes(folder / name, min(LARGEST_FILE, left)))
     return files

@@ -21,8 +21,7 @@ from qompose.skill.expression import (
 )
 from qompose.skill.network import Network
 from qompose.soft.compose import combine_temperatures
-from qompose.store import show
-from qompose.types import QomposeError, Transition
+from qompose.types import QomposeError, Transition, show
 
 # Fixed actions among which `prefer` looks for the best of high: half of what an acting skill looks at itself.
 CANDIDATES = 128

@@ -22,8 +22,8 @@ from qompose.skill import act
 from qompose.skill.expression import Expression
 from qompose.skill.manifest import FIELDS, FILES, FORMAT, MOST_TRANSITIONS, VERSION, check_fields, check_manifest
 from qompose.skill.network import Actor, Critic, Network, Sampler, check_arrays, check_spec, expected_arrays
-from qompose.store import naming, show
-from qompose.types import QomposeError, Transition
+from qompose.store import naming
+from qompose.types import QomposeError, Transition, show
 
 MANIFEST, CARD = "manifest.json", "README.md"
 MODES = ("sample", "resample", "best")
@@ -258,7 +258,7 @@ class Skill(Expression):
         Raises QomposeError for fewer than one, or if the skill has no replay.
         """
         if not isinstance(transitions, Integral) or transitions < 1:
-            raise QomposeError(f"transitions is {transitions!r}; keep at least 1, a whole number, or save without them")
+            raise QomposeError(f"transitions is {show(transitions)}; keep a whole number from 1 on, or save without")
         if self.replay is None:
             raise QomposeError(f"skill {self.name!r} carries no replay")
         length = len(self.replay.reward)

@@ -56,8 +56,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
-from qompose.store import show
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 # A composed network has at most so many leaves; it also bounds the depth of every tree.
 MOST_LEAVES = 64

@@ -11,8 +11,7 @@ from typing import Any
 
 from qompose.skill.expression import MOST_LEAVES
 from qompose.skill.network import KINDS, check_spec
-from qompose.store import show
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 FORMAT = "qompose-skill"
 VERSION = 1

@@ -24,8 +24,7 @@ import numpy as np
 from qompose.skill.expression import MOST_LEAVES
 from qompose.soft.compose import mix_values, prefer_values, spread_actions
 from qompose.soft.quadratic import combine_forms, count_outputs, maximise_in_box, quadratic, read_form
-from qompose.store import show
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 NORM_EPSILON = 1e-5
 MOST_LAYERS = 8

@@ -12,8 +12,7 @@ import re
 from collections.abc import Callable
 
 from qompose.skill.expression import Expression, gpi, prefer
-from qompose.store import show
-from qompose.types import QomposeError
+from qompose.types import QomposeError, show
 
 LONGEST, DEEPEST = 4096, 50
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

@@ -7,14 +7,13 @@ import difflib
 import functools
 from typing import Any
 
-from qompose.store import show
 from qompose.tasks.multigoal import MultiGoal
 from qompose.tasks.peaks import Peaks
 from qompose.tasks.pusher import PUSHERS
 from qompose.tasks.reaching import SawyerReach, SawyerReachRandom
 from qompose.tasks.stacking import SawyerAvoid, SawyerStack, SawyerStackAvoid
 from qompose.tasks.task import Task
-from qompose.types import QomposeError, find_misfit
+from qompose.types import QomposeError, find_misfit, show
 
 __all__ = ["TASKS", "Task", "make_task", "task_named"]
 
@@ -29,7 +28,12 @@ TASKS: dict[str, functools.partial[Any]] = {
 
 
 def task_named(env_id: str) -> str | None:
-    """Return the name of the task that an environment's id stands for (`qompose:PushLeft-v0`), None for any other."""
+    """Return the name of the task that an environment's id stands for (`qompose:PushLeft-v0`), None for any other.
+
+    Raises QomposeError for what is no id.
+    """
+    if not isinstance(env_id, str):
+        raise QomposeError(f"env is {show(env_id)}; give the id of an environment")
     name = env_id.removeprefix("qompose:").removesuffix("-v0")
     return name if name in TASKS else None
 

@@ -71,7 +71,7 @@ class Correction:
         check_hyperparameters(self, steps=(1, 10**9), seed=(0, 2**32 - 1), candidates=(8, 65536), kept=(1, 64))
         if self.candidates // self.kept < 4:
             raise QomposeError(
-                f"kept is {self.kept}, which leaves fewer than 4 of {self.candidates} candidates; lower it"
+                f"kept is {self.kept}: too few of {self.candidates} candidates are left to be halved; lower it"
             )
 
 
@@ -330,15 +330,15 @@ def check_ends(skills: Sequence[Skill], data: Transition) -> bool:
     Correction, certificate and gpi are of one process: of transitions that end for one skill and go on for another
     they would be wrong. Only qompose's own tasks can be asked.
     """
-    if not skills[0].terminates:
+    if not skills[0].terminates or all(skill.task == skills[0].task for skill in skills):
         return True
     known = [skill for skill in skills if not skill.composition and task_named(str(skill.task["id"])) is not None]
     ends = [relabel(task_of(skill), data).terminated for skill in known]
     for skill, mine in zip(known[1:], ends[1:], strict=True):
         if not np.array_equal(mine, ends[0]):
             raise QomposeError(
-                f"the tasks of skills {known[0].name!r} and {skill.name!r} end in different states, and what their sum "
-                "loses can only be learned of tasks that end alike; compose them uncorrected, or train on the sum"
+                f"the tasks of skills {known[0].name!r} and {skill.name!r} end in different states, and corrections, "
+                "certificates and gpi are of tasks that end alike; compose them without, or train on the sum"
             )
     return len(known) == len(skills)
 
@@ -364,7 +364,7 @@ def learn_correction(
     data: the union of the skills' replays. `rewards` (N,) of each skill on all of it: where critics are not optimal,
     their Bellman residuals are taken off as well, and the equation stays exact (`soft.finite.correction`). With
     `options.residuals` they are computed from the skills' tasks. Raises QomposeError for skills that have no
-    correction, or whose rewards cannot be computed.
+    correction, whose tasks end in different states, or whose rewards cannot be computed.
     """
     check_correctable(skills)
     check_ends(skills, data)

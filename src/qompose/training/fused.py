@@ -1,12 +1,13 @@
-"""The loop of `online` as a compiled program for many runs: simulation on MJX, replay and updates; another evaluates.
+"""The loop of `online` as a compiled program for many runs: simulation on MJX, replay and updates.
 
-A run is a task and a seed. The runs of an agent go in step, vmapped over seeds and, where tasks differ in nothing but
-what they reward, over tasks. Agents, keys and the schedule of warm-up and updates are those of the ordinary loop: from
-the same transitions both learn the same. A program is compiled before it first runs and can be compiled only once.
+Evaluations are a second program. A run is a task and a seed. The runs of an agent go in step, vmapped over seeds and,
+where tasks differ in nothing but what they reward, over tasks. Agents, keys and the schedule of warm-up and updates
+are those of the ordinary loop: from the same transitions both learn the same. A program is compiled before it first
+runs and can be compiled only once.
 
-Differs from `online`: starts and the actions of the warm-up come from JAX's random numbers; of a lane whose simulation
-diverged a copy of another lane's transition is stored, since what is stored has a fixed size; nothing is logged or
-saved on the way, and whether rounds of updates were taken back is looked at when the runs are evaluated.
+Differs from `online`: starts and the actions of the warm-up come from JAX's random numbers; of a lane whose
+simulation diverged a copy of another lane's transition is stored, since what is stored has a fixed size; nothing is
+logged or saved on the way, and whether rounds of updates were taken back is looked at when the runs are evaluated.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def learn_gpi(
 
     data: the union of the skills' replays. `rewards`: each skill's own (N,) on all of it, computed from the skills'
     tasks unless given. `options` are those of a correction, with four times as many steps. Raises QomposeError for
-    skills without a soft value or whose rewards cannot be computed.
+    skills without a soft value, whose tasks end in different states, or whose rewards cannot be computed.
     """
     check_correctable(skills)
     check_ends(skills, data)

@@ -76,8 +76,7 @@ class Training:
             raise QomposeError(f"seed is {self.seed}; it must be at most {LARGEST_SEED}")
         if self.eval_freq and not self.eval_episodes:
             raise QomposeError("eval_episodes is 0; give at least 1, or eval_freq 0 for no evaluation")
-        rounds, warmup = (-(-steps // self.num_envs) for steps in (self.total_steps, self.warmup_steps))
-        if warmup >= rounds:  # the round that ends the warm-up calibrates only
+        if self.warmup_steps >= self.total_steps:
             raise QomposeError(
                 f"warmup_steps is {self.warmup_steps}, so {self.total_steps} steps leave nothing to learn; "
                 "lower it or raise total_steps"

@@ -32,13 +32,13 @@ from qompose.skill.algebra import (
 )
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import Expression, from_weights, pursued, title_of, weights_of
-from qompose.skill.manifest import NAME
+from qompose.skill.manifest import FIELDS, NAME
 from qompose.skill.network import check_spec
-from qompose.training.correct import Correction, check_correctable, learn_correction
+from qompose.training.correct import Correction, check_correctable, check_ends, learn_correction
 from qompose.training.gpi import learn_gpi
 from qompose.training.rewards import task_of
 from qompose.training.reweigh import Corrections
-from qompose.types import QomposeError, check_kinds, find_misfit
+from qompose.types import QomposeError, check_kinds, find_misfit, show
 
 # Steps in one compiled call: short enough for a live progress bar.
 CHUNK = 100
@@ -94,7 +94,7 @@ def compose(
     themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True.
     `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too.
     `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if the skills do not fit
-    together, with the reason.
+    together, with the reason; `correct` and `gpi` besides if their tasks end in different states.
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
@@ -120,7 +120,12 @@ def compose(
         raise QomposeError("skills of ddpg act by an actor only: compose them with extraction")
     extract = extract and algorithm != "naf"
     name = NAME("name", name or title_of(expression)[:64].rstrip("-._"))
-    text, begin = repr(expression), time.perf_counter()
+    begin = time.perf_counter()
+    composition = {
+        "expression": repr(expression),
+        "weights": [weight for _, weight in terms] if linear else None,
+        "names": [skill.name for skill in skills],
+    }
 
     def tell(what: str) -> Callable[[int, int], None] | None:
         return partial(on_progress, what) if on_progress else None
@@ -133,10 +138,14 @@ def compose(
     }
     draft = _build(expression, unlearned, critic_of(skills[0]) if correct else None)
     check_spec(describe(draft), "critic", algorithm)
+    FIELDS["composition"]("composition", composition)
     if sampler is not None:
         check_spec(sampler.spec, "sampler", algorithm)
     needed = extract or correct or bool(gpis)
     union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
+    for node in gpis:
+        assert union is not None
+        check_ends(linear_form(node.of)[0], union)
     learned = {}
     for node in gpis:
         assert union is not None
@@ -167,11 +176,7 @@ def compose(
         sampler=sampler,
         temperature=temperature,
         task={"id": _list_tasks(skills), "options": {}},
-        composition={
-            "expression": text,
-            "weights": [weight for _, weight in terms] if linear else None,
-            "names": [skill.name for skill in skills],
-        },
+        composition=composition,
         provenance={
             "command": command_line(),
             "created": now(),
@@ -200,7 +205,7 @@ def choose_temperature(expression: Expression, algorithm: str, given: float | No
         return None
     if given is not None:
         if find_misfit("float", given) or not LOWEST_TEMPERATURE <= given <= 1.0 / LOWEST_TEMPERATURE:
-            raise QomposeError(f"temperature is {given!r}; it must be a number above 0, in reward units")
+            raise QomposeError(f"temperature is {show(given)}; it must be a number above 0, in reward units")
         return float(given)
     own = compose_temperature(expression)
     if own is not None and own < LOWEST_TEMPERATURE:

@@ -259,10 +259,12 @@ def _train(
         if run is not None and loop.whole:
             run.save(loop.step, *loop.save())
 
+    def finished() -> bool:
+        return loop.step >= options.total_steps
+
     def report() -> None:
-        finished = loop.step >= options.total_steps
-        evaluating = evaluation_env is not None and options.eval_freq and (every(options.eval_freq) or finished)
-        if every(options.log_freq) or evaluating or finished:
+        evaluating = evaluation_env is not None and options.eval_freq and (every(options.eval_freq) or finished())
+        if every(options.log_freq) or evaluating or finished():
             figures = loop.summarise()
             if loop.step > first:
                 figures["time/fps"] = (loop.step - first) / (time.perf_counter() - fresh)
@@ -273,16 +275,16 @@ def _train(
                 run.log(loop.step, figures)
             if on_progress is not None:
                 on_progress(Progress(loop.step, options.total_steps, figures))
-        if every(options.save_freq) or finished:
-            checkpoint()
 
     try:
         if run is not None and first and all(line["step"] != first for line in read_metrics(run.directory)):
             report()  # what is due at this step, if the training was stopped before or while it was done
-        while loop.step < options.total_steps:
+        while not finished():
             with delayed_interrupt():
                 loop.advance()
             report()
+            if every(options.save_freq) or finished():
+                checkpoint()
     except QomposeError:
         save()  # what came before
         raise

@@ -92,11 +92,14 @@ def learn_corrections(
     """Learn C_w of these skills for every w ≥ 0, from their replays: `learn_corrections(left, bottom)`.
 
     Every transition has weights of its own, drawn evenly from those that sum to one; they are inputs of the network.
-    `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does.
+    `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does,
+    and for fewer than two skills or one given twice.
     """
-    if len(set(skills)) < max(len(skills), 2):
-        raise QomposeError("corrections are of at least two skills, each given once")
+    if len(skills) < 2:
+        raise QomposeError("corrections are of at least two skills")
     check_compatible(skills)
+    if len(set(skills)) < len(skills):
+        raise QomposeError("a skill is given twice; corrections are of each once")
     check_correctable(skills)
     options = options or Correction()
     options, data = replace(options, steps=LONGER * options.steps), unite_replays(skills)

@@ -22,7 +22,7 @@ from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Trained, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
-from qompose.types import QomposeError, check_options, find_misfit
+from qompose.types import QomposeError, check_options, find_misfit, show
 
 SKILL = "skill"
 LONGEST_TIMEOUT = 86_400.0  # s: beyond a day nobody waits
@@ -61,6 +61,8 @@ def train(
     """
     if find_misfit("float", env_timeout) or not 0.0 < env_timeout <= LONGEST_TIMEOUT:
         raise QomposeError(f"env_timeout is {env_timeout!r}; give seconds, above 0 and at most {LONGEST_TIMEOUT:g}")
+    if not isinstance(experience, list | tuple):
+        raise QomposeError(f"experience is {show(experience)}; give a list of skills")
     check_skills([*([] if start is None else [start]), *experience])
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
