@@ -1,4 +1,4 @@
-"""Write docs/testing.md from results/gates.json and results/planted_bugs.json.
+"""Write docs/testing.md from results/gates.json, planted_bugs.json and suite_time.json.
 
 python -m benchmarks.testing_page
 """
@@ -81,10 +81,23 @@ def planted_bugs(result: dict[str, Any]) -> str:
     return head.rstrip("\n") + "\n\n" + table(("bug", "in", "caught by"), rows) + "\n"
 
 
+def suite_time(result: dict[str, Any]) -> str:
+    rows = [(row["part"], row["tests"], f"{row['seconds']:.0f}") for row in result["rows"]]
+    met = "met" if result["added_seconds"] <= result["bar"] else "**missed**"
+    return f"""## How long the fast tests take
+
+Seconds of the {result["workers"]} processes that run them, with the fixtures; all together were done after
+{result["pytest_seconds"]:.0f} s. The parts above "all" are what DDPG, NAF and the reproduced tables and figures added:
+{result["added_seconds"]:.0f} s of both processes (bar: {result["bar"]:.0f} s: {met}).
+
+{table(("part", "tests", "s"), rows)}
+"""
+
+
 def write_page(results: Path = RESULTS) -> str:
     """The page, as the files say it today."""
     parts = [HEAD.rstrip("\n")]
-    for section in (gates, planted_bugs):
+    for section in (gates, planted_bugs, suite_time):
         path = results / f"{section.__name__}.json"
         if path.exists():
             record = json.loads(path.read_text(encoding="utf-8"))
