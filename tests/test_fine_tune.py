@@ -28,7 +28,9 @@ def test_the_page_says_never_where_the_level_was_not_reached():
     ]  # fmt: skip
     page = measurements.fine_tune({"rows": rows, "bar": 0.25, "seeds_at_bar": {"as they are": 1, "refitted": 0}})
     assert "| 4 | 20 | 0.20 |" in page and "| never | 20 |  |" in page
-    assert "(the bar) in 1 of 2 seeds with lines as they are and in 0 of 2 seeds with lines refitted." in page
+    assert "- lines as they are: at most 0.25 of the steps from scratch (1 of 2 seeds): **missed**" in page
+    whole = measurements.fine_tune({"rows": rows[2:], "bar": 0.25, "seeds_at_bar": {"refitted": 2}})
+    assert "- lines refitted: at most 0.25 of the steps from scratch (2 of 2 seeds): met" in whole
     assert [fine_tune.share_of(row) for row in rows] == [0.2, math.inf, 0.3, 0.3]
 
 
