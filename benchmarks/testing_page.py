@@ -92,7 +92,8 @@ def suite_time(result: dict[str, Any]) -> str:
 Seconds of the {result["workers"]} processes that run them, with the fixtures; all together were done after
 {result["pytest_seconds"]:.0f} s. DDPG, NAF and the reproduced tables and figures were to add at most
 {result["bar"]:.0f} s of both processes. The tests in files of their own take {added["own files"]};
-with those of other features (the compiled loop, the log, skills) that are run for DDPG or NAF, too, {added["with others"]}.
+with those of other features (the compiled loop, the log, skills) that are run for DDPG or NAF, too,
+{added["with others"]}.
 
 {table(("part", "tests", "s"), rows)}
 """
