@@ -158,6 +158,13 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     assert "end in the same states" not in explain(right & alike, options=quick).reason
 
 
+def test_replays_that_end_where_their_tasks_do_not_have_no_residuals(pair):
+    data = unite_replays(pair)
+    ended = data._replace(terminated=np.ones_like(data.terminated))
+    with pytest.raises(QomposeError, match="the replays end in other states than the task of skill 'right'"):
+        learn_correction(pair, (0.5, 0.5), 0.2, ended, replace(QUICK, residuals=True))
+
+
 def test_residuals_of_a_foreign_task_are_refused(pair):
     foreign = replace(pair[0], task={"id": "Pendulum-v1", "options": {}})
     with pytest.raises(QomposeError, match="learned 'Pendulum-v1', whose rewards cannot be computed"):

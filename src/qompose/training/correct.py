@@ -344,8 +344,12 @@ def check_ends(skills: Sequence[Skill], data: Transition) -> bool:
 
 
 def rewards_of(skills: Sequence[Skill], data: Transition) -> list[np.ndarray]:
-    """The rewards (N,) of each skill's own task; raises QomposeError where they cannot be computed."""
-    return [relabel(task_of(skill), data).reward for skill in skills]
+    """The rewards (N,) of each skill's own task; raises QomposeError if it has none or ends elsewhere than `data`."""
+    found = [relabel(task_of(skill), data) for skill in skills]
+    for skill, anew in zip(skills, found, strict=True):
+        if not np.array_equal(anew.terminated, data.terminated):
+            raise QomposeError(f"the replays end in other states than the task of skill {skill.name!r}; train it again")
+    return [anew.reward for anew in found]
 
 
 def learn_correction(
