@@ -149,6 +149,9 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     assert check_ends([right, alike], data)
     somewhere = replace(top, task={"id": "Pendulum-v1", "options": {}})
     assert not check_ends([right, somewhere], data)  # nobody knows
+    assert check_ends([somewhere, replace(somewhere, name="twin")], data)  # of one environment
+    cooler = [compose(skill, temperature=0.05, extract=False) for skill in (right, top)]
+    assert cooler[0].task == cooler[1].task and not check_ends(cooler, data)
     assert check_ends([replace(somewhere.strip(), terminates=False)] * 2, data)
     quick = replace(QUICK, steps=1)
     assert (
