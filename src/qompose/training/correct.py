@@ -332,9 +332,7 @@ def check_ends(skills: Sequence[Skill], data: Transition) -> bool:
     """
     if not skills[0].terminates:
         return True
-    learned = [
-        skill for skill in skills if not skill.composition
-    ]  # a composed one does not say its options
+    learned = [skill for skill in skills if not skill.composition]  # a composed one does not say its options
     if len(learned) == len(skills) and all(skill.task == skills[0].task for skill in skills):
         return True
     known = [skill for skill in learned if task_named(str(skill.task["id"])) is not None]
