@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ HEAD = """# Measurements
 
 Made from the files in `results/` by `python -m benchmarks.measurements`; a test holds it to them. Each file has the
 command, seed, versions, machine and commit. `make bench` and `make
-reliability` run those of the library again (but corner_extraction, refit, ranking_pusher, variants, tower,
-fine_tune, wall_clock, scaling, fused, peers and yardsticks), `qompose reproduce` those of the paper: hours on two
-cores.
+reliability` run most of those of the library again, `qompose reproduce` those of the paper, in hours on two cores; not
+among them, with commands of their own: corner_extraction, refit, ranking_pusher, variants, tower, fine_tune,
+wall_clock, scaling, fused, peers and yardsticks.
 """
 
 
@@ -1232,13 +1233,13 @@ OTHERWISE = {
 
 def write_page(results: Path = RESULTS) -> str:
     """The page, as the files say it today."""
-    parts = [HEAD]
+    parts, missing = [HEAD], []
     for name, section in SECTIONS.items():
         path = results / f"{name}.json"
         if not path.exists():
             command = f"qompose reproduce {name}" if name in PAPER else f"python -m benchmarks.{name}"
             command = OTHERWISE.get(name, command)
-            parts.append(f"## {name.replace('_', ' ').capitalize()}\n\nNot yet measured: `{command}`.\n")
+            missing.append(f"`{command}`")
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
         machine, makers = record["machine"], record.get("runs_made_by") or record["result"].get("runs_made_by", [])
@@ -1247,8 +1248,17 @@ def write_page(results: Path = RESULTS) -> str:
             f"`{record['command']}` → `results/{path.name}` ({' and '.join(processors)}, {machine['cores']} cores)\n"
         )
         parts.append(section(record["result"]) + "\n" + source)
+    if missing:
+        parts.append(f"## Not yet measured\n\n{', '.join(missing)}.\n")
     parts.append(reliability(json.loads((results / "reliability.json").read_text(encoding="utf-8"))))
+    titles = [part.partition("\n")[0].removeprefix("## ") for part in parts[1:]]
+    parts.insert(1, " · ".join(f"[{title}](#{anchor_of(title)})" for title in titles) + "\n")
     return "\n".join(parts)
+
+
+def anchor_of(title: str) -> str:
+    """Where a link to a heading leads: small letters, words joined by hyphens, no other signs."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def publish(description: str | None, page: Path, text: str) -> None:

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 import qompose
-from qompose import demo
+from qompose import demo, store
 from qompose.cli import main
 from qompose.evaluation import evaluate
 from qompose.shipped import load
 from qompose.tasks.pusher import Pusher
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
+from qompose.types import QomposeError
 from qompose.view import stage, video
 from qompose.view.graphics import Graphics
 
@@ -51,9 +52,10 @@ def done(tmp_path_factory, tiny_flags):
     del flags[at : at + 2]
     started = []
 
-    def start(command, core, log):
+    def start(command, core, log, lock):
         started.append((command, core, log))
-        assert main([*command[3:], *flags, "--warmup-steps", str(STEPS - 1)]) == 0
+        os.fstat(lock)  # is open
+        assert main([*command[4:], *flags, "--warmup-steps", str(STEPS - 1)]) == 0
         return subprocess.Popen([sys.executable, "-S", "-c", ""])
 
     folder, answer = tmp_path_factory.mktemp("demo") / "out", StringIO()
@@ -118,7 +120,7 @@ def test_the_picture_shows_where_the_puck_ended(done, report):
 
 def test_each_training_has_a_core_and_a_log_of_its_own(done):
     (left, core, log), (bottom, other_core, other_log) = done["started"]
-    assert left[:4] == bottom[:4] == [sys.executable, "-m", "qompose", "train"]
+    assert left[:5] == bottom[:5] == [sys.executable, "-P", "-m", "qompose", "train"]
     assert (core, other_core) == (3, 5)
     assert (log.name, other_log.name) == ("push-left.log", "push-bottom.log")
 
@@ -178,18 +180,34 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(no_training, refuse
 
 def test_an_earlier_demonstration_is_replaced_and_nothing_beyond_it(tmp_path):
     folder, outside = tmp_path / "out", tmp_path / "outside"
-    demo._prepare(folder)
-    assert [path.name for path in folder.iterdir()] == [demo.MARKER]
+    begin(folder)
+    assert {path.name for path in folder.iterdir()} == {demo.MARKER, store.LOCK}
     (folder / "push-left" / "skill").mkdir(parents=True)
     (folder / "report.json").write_text("{}")
     outside.mkdir()
     (outside / "precious.txt").touch()
     (folder / "push-bottom").symlink_to(outside)
-    (folder / "notes.txt").touch()
+    for name in ("notes.txt", "report.pdf", "push-left.zip"):
+        (folder / name).touch()
+    (folder / "demo").mkdir()
     inode = folder.stat().st_ino
-    demo._prepare(folder)
-    assert {path.name for path in folder.iterdir()} == {demo.MARKER, "notes.txt"} and folder.stat().st_ino == inode
+    begin(folder)
+    kept = {demo.MARKER, store.LOCK, "notes.txt", "report.pdf", "push-left.zip", "demo"}
+    assert {path.name for path in folder.iterdir()} == kept and folder.stat().st_ino == inode
     assert (outside / "precious.txt").exists()
+
+
+def begin(folder):
+    with demo._hold(folder):
+        demo._prepare(folder)
+
+
+def test_a_second_demonstration_in_the_same_folder_is_refused_and_clears_nothing(no_training, refused, tmp_path):
+    (tmp_path / "out").mkdir()
+    with demo._hold(tmp_path / "out"):
+        (tmp_path / "out" / "report.json").write_text("{}")
+        assert "another process is at work in" in refused("demo", "--output-dir", tmp_path / "out")
+        assert (tmp_path / "out" / "report.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +221,7 @@ def test_an_earlier_demonstration_is_replaced_and_nothing_beyond_it(tmp_path):
 def test_impossible_numbers_are_refused_before_the_earlier_demonstration_is_cleared(
     no_training, refused, fingerprint, tmp_path, flags, message
 ):
-    demo._prepare(tmp_path / "out")
+    begin(tmp_path / "out")
     (tmp_path / "out" / "report.json").write_text("{}")
     before = fingerprint(tmp_path)
     assert message in refused("demo", "--output-dir", tmp_path / "out", *flags)
@@ -215,8 +233,8 @@ def workers(monkeypatch):
     """Workers that run the code given for them instead of a training."""
     codes, workers, start = [], [], demo._start
 
-    def start_code(command, core, log):
-        workers.append(start([sys.executable, "-S", "-c", codes[len(workers)]], core, log))
+    def start_code(command, core, log, lock):
+        workers.append(start([sys.executable, "-S", "-c", codes[len(workers)]], core, log, lock))
         return workers[-1]
 
     monkeypatch.setattr(demo, "POLL", 0.0)
@@ -258,9 +276,12 @@ def test_an_interrupt_stops_the_trainings(workers, monkeypatch, tmp_path, capsys
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
 def test_a_worker_is_kept_on_its_core(tmp_path):
     core = max(os.sched_getaffinity(0))
-    worker = demo._start([sys.executable, "-S", "-c", WAIT], core, tmp_path / "log")
+    with store.hold(tmp_path) as lock:
+        worker = demo._start([sys.executable, "-S", "-c", WAIT], core, tmp_path / "log", lock)
     try:
         assert os.sched_getaffinity(worker.pid) == {core}
+        with pytest.raises(QomposeError, match="another process is at work"), store.hold(tmp_path):
+            pass  # the worker holds it still
     finally:
         worker.kill()
         worker.wait()

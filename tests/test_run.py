@@ -456,3 +456,15 @@ def test_restored_leaves_may_be_donated():
     restored = restore_leaves(make_pair(), named)
     jax.block_until_ready(jax.jit(lambda x: x * 2.0, donate_argnums=0)(restored.weight))
     assert hashlib.sha256(named["weight"].tobytes()).hexdigest() == kept
+
+
+def test_a_file_system_without_links_is_no_hindrance(run, monkeypatch):
+    monkeypatch.setattr(Path, "symlink_to", lambda *_, **__: (_ for _ in ()).throw(OSError(95, "not supported")))
+    run.save(100, arrays_at(100), FACTS)
+    assert run.load()[0] == 100 and not os.path.lexists(run.directory / "last.new")
+
+
+def test_metrics_that_cannot_be_written_are_one_line(run):
+    (run.directory / "metrics.jsonl").mkdir()
+    with pytest.raises(QomposeError, match=r"metrics cannot be written \(Is a directory\); make room and"):
+        run.log(50, {"x": 1.0})

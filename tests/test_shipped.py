@@ -1,9 +1,11 @@
+import re
 import shutil
 
 import pytest
 
 from qompose import compose, evaluate, shipped
 from qompose.shipped import find_skill, load, shipped_skills
+from qompose.skill.artifact import check_place
 from qompose.types import QomposeError
 
 
@@ -77,3 +79,15 @@ def test_what_is_no_skill_is_refused_in_one_line(tmp_path):
         with pytest.raises(QomposeError, match=f"skill '.*{name}'") as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_skill_that_an_interrupted_save_left_aside_is_named(tmp_path, tiny_skills):
+    left = tiny_skills["right"].save(tmp_path / "x").rename(tmp_path / ".x.qompose-old")
+    for act in (lambda: load(tmp_path / "x"), lambda: check_place(tmp_path / "x", overwrite=False)):
+        with pytest.raises(QomposeError, match=rf"left it at '.*{re.escape(left.name)}'; rename that back"):
+            act()
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_one_line():
+    with pytest.raises(QomposeError, match=r"'xxx.* cannot be looked into"):
+        find_skill("x" * 5000)

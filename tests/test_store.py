@@ -430,3 +430,9 @@ def test_an_interrupted_overwrite_is_put_back_and_still_refused(target):
     assert "exists" in refusal(store.publish, target, write_one)
     assert (target / "x").read_text() == "old"
     assert store.left_aside(target) is None
+
+
+def test_a_key_that_appears_twice_is_found_in_one_pass():
+    keys = ", ".join(f'"{number}": 0' for number in range(100_000))
+    with pytest.raises(QomposeError, match="'last': appears twice"):
+        store.parse_json(f'{{{keys}, "last": 1, "last": 1}}'.encode())

@@ -428,7 +428,7 @@ def list_(folder: tuple[Path, ...] = (Path("runs"), Path("skills")), json: Switc
     found = {name: str(path) for name, path in shipped_skills().items()}
     for place in folder:
         for entry in sorted(place.iterdir()) if place.is_dir() else []:
-            with contextlib.suppress(QomposeError):
+            with contextlib.suppress(QomposeError, OSError):
                 if (path := find_skill(entry)) and (path / "manifest.json").exists():
                     found[str(entry)] = str(path)
     answer: dict[str, Any] = {"tasks": sorted(TASKS), "skills": [_summary(name, path) for name, path in found.items()]}

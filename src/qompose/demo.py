@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qompose import store
 from qompose.evaluation import Evaluation, evaluate
 from qompose.paper.table1 import paper_figure
 from qompose.run import describe_system, read_metrics
@@ -33,8 +35,11 @@ MODES = ("sample", "best")
 REFIT_UPDATES = 20_000
 POLL = 0.5  # s between looks at the metrics of the runs
 MARKER = ".qompose-demo"
-# What a demonstration writes, without suffixes.
-WRITTEN = {*(skill_name(task) for task in (*CONSTITUENTS, COMPOSED)), "final_positions", "demo", "report"}
+# All that a demonstration writes.
+WRITTEN = {
+    *(f"{skill_name(task)}{suffix}" for task in (*CONSTITUENTS, COMPOSED) for suffix in ("", ".log")),
+    "final_positions.png", "final_positions.json", "demo.mp4", "demo.gif", "report.json",
+}  # fmt: skip
 
 
 def run_demo(
@@ -48,11 +53,12 @@ def run_demo(
         raise QomposeError(f"episodes is {episodes}; it must be at least 1")
     Training(total_steps=total_steps, seed=seed)  # refuses what the trainings would, before anything is cleared
     skills = _load_pretrained() if pretrained else {}
-    _prepare(output_dir)
     seconds = {"training": 0.0}
-    with bars() as shown:
+    # The trainings hold the lock, too: where this process was killed and they live on, nobody else may begin.
+    with _hold(output_dir) as lock, bars() as shown:
+        _prepare(output_dir)
         if not pretrained:
-            skills = _timed(seconds, "training", lambda: _train_both(output_dir, total_steps, seed, shown))
+            skills = _timed(seconds, "training", lambda: _train_both(output_dir, total_steps, seed, shown, lock))
         parts = list(skills.values())
         if refit and not pretrained:
             parts = _timed(seconds, "refit", lambda: _refit(parts, seed, shown))
@@ -63,9 +69,9 @@ def run_demo(
         report["picture"] = _timed(seconds, "picture", lambda: _draw(results, output_dir))
         if video:
             report["video"] = _timed(seconds, "video", lambda: _film(everything, output_dir, seed, shown))
-    report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
-    path = output_dir / "report.json"
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+        path = output_dir / "report.json"
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return {**report, "report": str(path)}
 
 
@@ -93,16 +99,23 @@ def print_report(report: dict[str, Any]) -> None:
             print(f"{name}: {report[name]}")
 
 
-def _prepare(output_dir: Path) -> None:
-    """Make the folder; clear it of what an earlier demonstration wrote, and of nothing else."""
+@contextlib.contextmanager
+def _hold(output_dir: Path) -> Iterator[int]:
+    """Make the folder, or take that of an earlier demonstration, and keep every other process out of it."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    earlier = sorted(output_dir.iterdir())
-    if earlier and output_dir / MARKER not in earlier:
+    earlier = {entry.name for entry in output_dir.iterdir()} - {store.LOCK}
+    if earlier and MARKER not in earlier:
         raise QomposeError(f"{output_dir} holds other files; give another --output-dir")
-    (output_dir / MARKER).touch()
+    with store.hold(output_dir) as lock:
+        (output_dir / MARKER).touch()
+        yield lock
+
+
+def _prepare(output_dir: Path) -> None:
+    """Clear the folder of what an earlier demonstration wrote, and of nothing else."""
     # The folder itself stays: it may be the one the user stands in, or a volume that cannot be removed.
-    for entry in earlier:
-        if entry.stem not in WRITTEN:
+    for entry in sorted(output_dir.iterdir()):
+        if entry.name not in WRITTEN:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -121,7 +134,7 @@ def _load_pretrained() -> dict[str, Skill]:
     return {task: load(shipped[name]) for task, name in names.items()}
 
 
-def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars) -> dict[str, Skill]:
+def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars, lock: int) -> dict[str, Skill]:
     """Train each skill in a process of its own, on a core of its own where there are several."""
     runs = {task: output_dir / skill_name(task) for task in CONSTITUENTS}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -129,12 +142,12 @@ def _train_both(output_dir: Path, total_steps: int, seed: int, shown: Bars) -> d
     try:
         for index, (task, run) in enumerate(runs.items()):
             command = [
-                *(sys.executable, "-m", "qompose", "train", "--env", task, "--output-dir", str(run)),
+                *(sys.executable, "-P", "-m", "qompose", "train", "--env", task, "--output-dir", str(run)),
                 *("--total-steps", str(total_steps), "--seed", str(seed), "--progress", "none"),
                 *("--eval-freq", "0", "--log-freq", str(max(total_steps // 60, 1))),
             ]
             core = cores[index % len(cores)] if len(cores) > 1 else None
-            workers[task] = _start(command, core, output_dir / f"{skill_name(task)}.log")
+            workers[task] = _start(command, core, output_dir / f"{skill_name(task)}.log", lock)
         while any(worker.poll() is None for worker in workers.values()):
             time.sleep(POLL)
             for run in runs.values():
@@ -158,9 +171,11 @@ def _show(run: Path, total_steps: int, shown: Bars) -> None:
     shown.update(run.name, min(last["step"], total_steps), total_steps, figures)
 
 
-def _start(command: list[str], core: int | None, log: Path) -> subprocess.Popen[bytes]:
+def _start(command: list[str], core: int | None, log: Path, lock: int) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
-        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=(lock,)
+        )
     if core is not None:
         # Before JAX counts the cores for its threads: one training on one core wastes nothing on synchronisation.
         os.sched_setaffinity(worker.pid, {core})

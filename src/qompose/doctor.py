@@ -144,7 +144,7 @@ def _video() -> Check:
     try:
         import av
     except ImportError:
-        return Check("video", None, "GIF only", "for MP4: pip install 'qompose[video]'")
+        return Check("video", None, "GIF only", "for MP4: pip install av")
     return Check("video", True, f"av {av.__version__}, {mp4_codec()}")
 
 

@@ -139,15 +139,20 @@ class Run:
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Append figures to metrics.jsonl and to the TensorBoard events."""
         line = json.dumps({"step": step, **{name: _number(value) for name, value in figures.items()}})
-        with open(self.directory / METRICS, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        if self._events:
-            if self._writer is None:
-                from tensorboardX import SummaryWriter  # costs a tenth of a second: only for those who log
+        try:
+            with open(self.directory / METRICS, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            if self._events:
+                if self._writer is None:
+                    from tensorboardX import SummaryWriter  # costs a tenth of a second: only for those who log
 
-                self._writer = SummaryWriter(str(self.directory), write_to_disk=True)
-            for name, value in figures.items():
-                self._writer.add_scalar(name, value, step)
+                    self._writer = SummaryWriter(str(self.directory), write_to_disk=True)
+                for name, value in figures.items():
+                    self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            raise QomposeError(
+                f"{self.directory}: metrics cannot be written ({error.strerror}); make room and continue with --resume"
+            ) from error
 
     def close(self) -> None:
         """Write out what is buffered."""
@@ -158,7 +163,10 @@ class Run:
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Write a checkpoint atomically, point `last` at it, and remove all but the latest two."""
         folder = self.directory / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise QomposeError(f"{folder} cannot be made ({error.strerror})") from error
 
         def write(target: Path) -> None:
             store.write_arrays(target / "state.safetensors", dict(arrays))
@@ -172,9 +180,10 @@ class Run:
                 store.sync(path)  # what came before the checkpoint would not be written again
         store.publish(folder / f"{step:09d}", write, overwrite=True)
         link = self.directory / "last.new"
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path("checkpoints") / f"{step:09d}")
-        os.replace(link, self.directory / "last")
+        with contextlib.suppress(OSError):  # there are file systems without links, and nothing is read by this one
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("checkpoints") / f"{step:09d}")
+            os.replace(link, self.directory / "last")
         # Later ones could not be read, or this run would have gone on from them.
         steps = self._steps()
         kept = [old for old in steps if old <= step][-CHECKPOINTS_KEPT:]

@@ -156,10 +156,11 @@ def _children(node: dict[str, Any] | list[Any]) -> Collection[Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise QomposeError(f"{show(next(n for n in names if names.count(n) > 1))}: appears twice; keep one")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise QomposeError(f"{show(name)}: appears twice; keep one")
+        result[name] = value
     return result
 
 

@@ -264,3 +264,35 @@ def test_state_restores_bit_for_bit_with_returns_and_lengths():
 
 def test_environment_without_a_state_says_so():
     assert counting().get_state() is None
+
+
+def test_an_environment_that_fails_when_it_is_closed_takes_nothing_with_it():
+    lanes = counting()
+    lanes.env.close = lambda **_: 1 / 0
+    lanes.close()
+
+
+def test_names_in_an_info_that_no_metric_can_have_are_left_out():
+    class Named(Counting):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return (*rest, info | {0: 1.0, "a\tb": 2.0, "": 3.0, "x" * 101: 4.0, "y" * 100: 5.0})
+
+    lanes = Lockstep(SyncVectorEnv([lambda: Named(0)]), "Named-v0")
+    lanes.reset(seed=0)
+    found = [episode for _ in range(3) for episode in lanes.step(np.full((1, 2), 0.5)).episodes]
+    assert [set(episode) for episode in found] == [{"distance", "y" * 100, "return", "length", "lane"}]
+
+
+def test_whole_numbers_beyond_all_measure_are_refused_as_rewards(monkeypatch):
+    lanes = counting()
+    lanes.reset(seed=0)
+    step = lanes.env.step
+
+    def huge(actions):
+        observations, _, *rest = step(actions)
+        return (observations, np.full(2, 2**62), *rest)
+
+    monkeypatch.setattr(lanes.env, "step", huge)
+    with pytest.raises(QomposeError, match=r"the reward is beyond 1e\+15"):
+        lanes.step(np.full((2, 2), 0.5))

@@ -140,6 +140,11 @@ def test_without_extraction_it_acts_on_the_sum_by_resampling(right, top):
     random = skill.q(tiled, rng.uniform(-1, 1, (1000, 2)).astype(np.float32)).mean()
     best = skill.q(tiled, skill.act(tiled, mode="best", rng=rng)).mean()
     assert random + skill.temperature < chosen < best
+    # The samplers of its parts know nothing of the sum: a sample of its policy is one of these, too.
+    sampled, resampled = (skill.act(tiled, mode, np.random.default_rng(1)) for mode in ("sample", "resample"))
+    np.testing.assert_array_equal(sampled, resampled)
+    trained = right.act(tiled, "sample", np.random.default_rng(1))
+    assert not np.array_equal(trained, right.act(tiled, "resample", np.random.default_rng(1)))
 
 
 def test_a_skill_without_replay_is_refused_with_advice_unless_nothing_is_extracted(right, top):
@@ -419,6 +424,12 @@ def test_extraction_is_the_policy_step_of_online_training(right, top, ddpg_pair,
 def test_ddpg_without_extraction_is_refused(ddpg_pair):
     with pytest.raises(QomposeError, match="skills of ddpg act by an actor only: compose them with extraction"):
         compose(ddpg_pair[0] & ddpg_pair[1], extract=False)
+
+
+def test_settings_of_the_extraction_are_refused_before_anything_is_learned(right, top, monkeypatch):
+    monkeypatch.setattr(offline, "learn_correction", lambda *_, **__: pytest.fail("it began to learn"))
+    with pytest.raises(QomposeError, match="batch_size is 2000000"):
+        compose(right & top, correct=True, options=Extraction(batch_size=2_000_000))
 
 
 def test_ddpg_avoids_and_prefers(ddpg_pair):

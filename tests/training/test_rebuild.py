@@ -95,3 +95,11 @@ def test_a_run_without_a_log_and_one_that_began_with_a_skill_are_refused(run, re
     (run / LOG).unlink()
     assert "has no log of transitions: it was begun by an older qompose" in refused("log", "verify", run)
     assert "is not the directory of a run" in refused("log", "replay", run / "skill")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_passed_over(run):
+    newest = max((run / "checkpoints").iterdir())
+    (newest / "state.json").write_text("{")
+    for look in (verify_log, replay_log):
+        with pytest.raises(QomposeError, match=newest.name.lstrip("0")):
+            look(run)

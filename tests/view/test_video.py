@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
@@ -90,6 +92,13 @@ def test_options_go_on_top_of_those_of_the_skill(make_skill, no_opengl, tmp_path
 def test_what_cannot_be_filmed_is_refused_and_leaves_nothing(make_skill, no_opengl, tmp_path, changes, message):
     with pytest.raises(QomposeError, match=message):
         record(make_skill(), tmp_path / "a.gif", **{**SMALL, **changes})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_skill_of_other_observations_is_not_filmed(make_skill, no_opengl, tmp_path):
+    other = replace(make_skill(), observation={"size": 12, "names": [f"o{k}" for k in range(12)]})
+    with pytest.raises(QomposeError, match="skill 'left' observes o0, the environment joint1_angle; use another"):
+        record(other, tmp_path / "a.gif", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -34,7 +34,7 @@ try:
         from mujoco import mjx
         from mujoco.mjx.warp import WARP_INSTALLED
 except ImportError:
-    raise QomposeError("a batch needs MJX: pip install 'qompose[gpu]', or mujoco-mjx for the CPU") from None
+    raise QomposeError("a batch needs MJX: pip install mujoco-mjx, or for a GPU '.[gpu]' in the source tree") from None
 
 
 # Of products of matrices: a GPU would otherwise keep ten bits of each factor.

@@ -17,6 +17,7 @@ from qompose.types import QomposeError
 
 # Foreign numbers beyond this are refused: their squares leave float32, and one of them stored spoils all updates.
 LARGEST = 1e15
+LONGEST_NAME = 100  # of a figure in an episode's info
 
 
 class Step(NamedTuple):
@@ -153,8 +154,8 @@ class Lockstep:
         return self._current.copy()
 
     def close(self) -> None:
-        """Free what the environment holds."""
-        with self._guard("close"):
+        """Free what the environment holds. One that fails at that fails unheard: its work is done."""
+        with contextlib.suppress(QomposeError), self._guard("close"):
             self.env.close()
 
     @contextlib.contextmanager
@@ -190,8 +191,7 @@ class Lockstep:
         array = self._numbers(values, what)
         if array.shape != (self.num_envs,):
             raise QomposeError(f"{self._where()}: {what} of shape {array.shape}, not ({self.num_envs},)")
-        if np.asarray(values).dtype.kind == "f":
-            self._refuse_infinite(array, what, np.ones(self.num_envs, bool))
+        self._refuse_infinite(array, what, np.ones(self.num_envs, bool))
         return array
 
     def _restart(
@@ -245,6 +245,8 @@ class Lockstep:
             mask = final_info.get(f"_{name}")
             if mask is None or not mask[lane] or not isinstance(values, np.ndarray) or name == "diverged":
                 continue
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+                continue  # no metric can be called so
             if values.shape == (self.num_envs,) and values.dtype.kind in "fiub" and np.isfinite(values[lane]):
                 metrics[name] = float(values[lane])
         return {**metrics, "return": float(self._returns[lane]), "length": int(self._lengths[lane]), "lane": int(lane)}

@@ -101,8 +101,10 @@ def _log_of(job: Job, logs: Path) -> Path:
 
 def _start(job: Job, core: int, log: Path, lock: int) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
+        # Nothing is imported from where the user stands, unless the job itself lies there.
+        python = [sys.executable, *(["-P"] if job.arguments[0].startswith("qompose") else []), "-m"]
         process = subprocess.Popen(
-            [sys.executable, "-m", *job.arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            [*python, *job.arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             pass_fds=(lock,),
         )  # fmt: skip
     if hasattr(os, "sched_setaffinity"):

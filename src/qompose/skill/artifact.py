@@ -105,15 +105,18 @@ class Skill(Expression):
     def act(self, observation: Any, mode: str = "sample", rng: np.random.Generator | None = None) -> np.ndarray:
         """Actions in [-1, 1] for one observation (obs,) -> (act,) or several (n, obs) -> (n, act), float32.
 
-        mode `sample`: one draw of the sampler. `resample`: importance resampling among 256 candidates, which tends to
-        exp(Q/α). `best`: the highest Q among draws of the sampler and uniform ones, a heuristic. DDPG and NAF have a
-        deterministic `sample` and no `resample`, and `best` of NAF is exact. Raises QomposeError for an unknown mode, a
-        wrong shape or numbers that are not finite. Without `rng` the draws are not reproducible.
+        mode `sample`: one draw of the policy: of the sampler, or, where a composition has none of its own, by
+        `resample`: importance resampling among 256 candidates, which tends to exp(Q/α). `best`: the highest Q among
+        draws of the sampler and uniform ones, a heuristic. DDPG and NAF have a deterministic `sample` and no
+        `resample`, and `best` of NAF is exact. Raises QomposeError for an unknown mode, a wrong shape or numbers that
+        are not finite. Without `rng` the draws are not reproducible.
         """
         if mode not in MODES:
             raise QomposeError(f"mode {show(mode)} is unknown; choose one of {', '.join(MODES)}")
         if mode == "resample":
             self._need_temperature("nothing to resample by; use mode sample")
+        if self.sampler is not None and self.sampler.spec["kind"] == "candidates" and mode == "sample":
+            mode = "resample"  # the samplers of its parts know nothing of the sum
         choose = {"sample": self._sample, "resample": self._resample, "best": self._best}[mode]
         width = 1 if mode == "sample" else act.CANDIDATES
         return self._map(choose, observation, width, rng)
@@ -167,7 +170,7 @@ class Skill(Expression):
             return act.check_finite(self._critic.maximise(rows))
         if self.algorithm == "ddpg":
             return act.check_finite(self._actor(rows), "actor")
-        return np.tanh(act.check_finite(self._sampler.draw_one(rows, rng), "sampler"))
+        return np.tanh(act.check_finite(self._sampler.draw(rows, 1, rng)[0][:, 0, :], "sampler"))
 
     def _resample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         particles, temperature = self._particles(rows, act.PARTICLES, rng), self._need_temperature("")
@@ -307,7 +310,7 @@ def load(directory: str | os.PathLike[str], *, replay: bool = True) -> Skill:
 
 def _read(directory: Path, replay: bool) -> dict[str, Any]:
     if aside := store.left_aside(directory):
-        raise QomposeError(f"an interrupted save left it at {show(str(aside))}; rename that back")
+        raise QomposeError(f"an interrupted save left it at {show(str(aside), 300)}; rename that back")
     found = store.check_names(directory, (MANIFEST, CARD, *FILES))
     if MANIFEST not in found:
         raise QomposeError(f"{MANIFEST}: is missing; this is not a skill")
@@ -378,6 +381,10 @@ def check_place(directory: Path, *, overwrite: bool) -> None:
     if os.path.lexists(directory) and not overwrite:
         raise QomposeError(f"{directory} exists already; choose another --output-dir or give --overwrite")
     with naming(f"skill {show(str(directory))}"):
+        if not overwrite and (aside := store.left_aside(directory)):
+            raise QomposeError(
+                f"an interrupted save left it at {show(str(aside), 300)}; rename that back, or remove it"
+            )
         _check_replaceable(directory)
         above = next(place for place in directory.absolute().parents if os.path.lexists(place))
         if not above.is_dir() or not os.access(above, os.W_OK):

@@ -8,8 +8,8 @@ A leaf is a perceptron of the observation o and, in a critic and a sampler, of a
     quadratic: y = V, μ, L as `soft.quadratic` reads them; Q = offset + scale · (V − ½ |Lᵀ(a − μ)|²), a = μ
 
 LN(h) = (h − mean)/√(var + 1e-5) over the units, without learned scale; the identity where `layer_norm` is false.
-`sum` is Σ w_i Q_i over critics or quadratics; `candidates` draws from several samplers in turn. `or` and `prefer` are
-what `soft.compose` says, max_a Q_high the highest among so many fixed actions; `gpi` is the highest of several critics.
+`sum` is Σ w_i Q_i over critics or quadratics; `candidates` are draws of several samplers. `or` and `prefer` are what
+`soft.compose` says, max_a Q_high the highest among so many fixed actions; `gpi` is the highest of several critics.
 The arrays of child i are `i/NAME`.
 Which kinds a skill holds follows from its algorithm: `KINDS`.
 """
@@ -31,6 +31,7 @@ MOST_LAYERS = 8
 MOST_UNITS = 4096
 DEEPEST = 7  # a level takes two of the manifest's
 MOST_CANDIDATES = 4096
+MOST_NUMBERS = 2**20  # in the fixed actions of all `prefer`s of a network
 # Rows of one forward pass among the candidates of a `prefer`: a long list of states must not fill the memory.
 ROWS = 16384
 
@@ -168,6 +169,12 @@ def expected_arrays(
     return expected
 
 
+def _nodes_of(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield spec
+    for child in spec.get("of", ()):
+        yield from _nodes_of(child)
+
+
 def leaves_of(
     spec: dict[str, Any], prefix: str = "", weight: float = 1.0, whole: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any], float]]:
@@ -185,6 +192,9 @@ def leaves_of(
 
 def check_arrays(network: Network, observation_size: int, action_size: int) -> dict[str, np.ndarray]:
     """The arrays, read-only, if they are exactly those of the specification, finite, and all scales are positive."""
+    tried = sum(node.get("candidates", 0) for node in _nodes_of(network.spec)) * action_size
+    if tried > MOST_NUMBERS:
+        raise QomposeError(f"candidates: {tried} numbers of actions would be tried at once, at most {MOST_NUMBERS} may")
     expected = expected_arrays(network.spec, observation_size, action_size)
     for name in network.arrays:
         if name not in expected:
@@ -405,19 +415,6 @@ class Sampler:
             part(part.read(observation), _noise(rng, (len(observation), count, part.weight_input.shape[0])))
             for part in self.parts
         ]
-
-    def draw_one(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One u for each observation, from a part chosen at random. (batch, obs) -> (batch, act)"""
-        if len(self.parts) == 1:
-            return self.draw(observation, 1, rng)[0][:, 0, :]
-        chosen = rng.integers(len(self.parts), size=len(observation))
-        size = self.parts[0].weight_input.shape[0]
-        result = np.empty((len(observation), size), dtype=np.float32)
-        for index, part in enumerate(self.parts):
-            rows = np.flatnonzero(chosen == index)
-            if rows.size:
-                result[rows] = part(part.read(observation[rows]), _noise(rng, (rows.size, 1, size)))[:, 0, :]
-        return result
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -141,6 +141,7 @@ def compose(
     FIELDS["composition"]("composition", composition)
     if sampler is not None:
         check_spec(sampler.spec, "sampler", algorithm)
+    agent = _extracting_agent(skills[0], temperature, options) if extract else None
     needed = extract or correct or bool(gpis)
     union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
     for node in gpis:
@@ -163,9 +164,8 @@ def compose(
             taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
     critic = _build(expression, learned, taken)
     corrected = time.perf_counter()
-    if extract:
+    if agent is not None:
         assert union is not None
-        agent = _extracting_agent(skills[0], temperature, options)
         size = int(skills[0].action["size"])
         policy = extract_policy(agent, critic, union.observation, size, options, on_progress=tell("extracting"))
         sampler = as_network(policy)

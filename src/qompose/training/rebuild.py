@@ -76,7 +76,10 @@ def _open(directory: Path) -> tuple[dict[str, Any], Reading, Checkpoint | None, 
     with store.naming(str(directory)):
         config = store.read_json(directory / "config.json")
         # Before the log: one that is being written holds all that a checkpoint speaks of.
-        found = Run(directory, config, resume=True, events=False).load()
+        unreadable: list[str] = []
+        found = Run(directory, config, resume=True, events=False).load(unreadable.append)
+        if unreadable:
+            raise QomposeError(unreadable[0])
         reading = load_log(directory / LOG)
         try:
             training, known = Training(**config["training"]), config["algo"] in ALGORITHMS

@@ -66,6 +66,10 @@ def train(
     check_skills([*([] if start is None else [start]), *experience])
     if resume and output_dir is None:
         raise QomposeError("resume needs output_dir: the run that is to be continued")
+    if agent is not None and not isinstance(agent, Agent):
+        raise QomposeError(f"agent is {show(agent)}; give qp.SQL(...), qp.DDPG(...) or qp.NAF(...), or a name as algo")
+    if training is not None and not isinstance(training, Training):
+        raise QomposeError(f"training is {show(training)}; give qp.Training(...)")
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
     agent = plan_updates(agent, training)
     options, name_of_task = check_options(options), task_named(env)

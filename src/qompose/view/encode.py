@@ -47,9 +47,7 @@ class Mp4(Film):
         try:
             import av
         except ImportError:
-            raise QomposeError(
-                f"{path.suffix} needs PyAV: pip install 'qompose[video]', or record a .gif instead"
-            ) from None
+            raise QomposeError(f"{path.suffix} needs PyAV: pip install av, or record a .gif instead") from None
         self._av, self.codec = av, mp4_codec()
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: Any = self._container.add_stream(self.codec, rate=Fraction(fps).limit_denominator(1000))

@@ -103,6 +103,7 @@ class TaskStage(Stage):
         self._env = TaskEnv(task, render_mode="rgb_array", width=size, height=size)
         self._memory = Memory(self._env)
         self.lockstep = Lockstep(SyncVectorEnv([lambda: self._memory]), name)
+        self.lockstep.task = task  # so that a skill of other observations is refused
         self._drawing: Drawing | None = None
         self._dressed: tuple[Renderer, mujoco.MjData] | None = None
         graphics = probe_graphics()
