@@ -110,14 +110,14 @@ class Ours:
 
         while self.loop.step < until:
             self.loop.advance()
-        jax.block_until_ready(self.loop.learner.state)
+        jax.block_until_ready(self.loop.learner.packed)
 
     def policy(self) -> Policy:
         """What is judged: without noise for exploration, but as random as the policy of soft Q-learning is."""
         from qompose.training.online import follow
 
-        agent, learner, root = self.loop.agent, self.loop.learner, self._root
-        return lambda observations, step: follow(agent, learner.state, observations, root, np.uint32(step))
+        agent, state, root = self.loop.agent, self.loop.learner.state, self._root
+        return lambda observations, step: follow(agent, state, observations, root, np.uint32(step))
 
     def best(self, seed: int) -> Policy | None:
         """Of soft Q-learning: the candidate of highest Q, as a saved skill acts."""

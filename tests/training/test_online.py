@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.envs.lockstep import Lockstep
-from qompose.replay import init_replay
+from qompose.replay import init_replay, pack
 from qompose.run import Run, name_leaves, read_metrics
 from qompose.training import learner, online
 from qompose.training.learner import calibrate, learn, store
@@ -407,10 +407,10 @@ def test_a_round_that_diverges_gives_back_the_state_from_before_it(tiny_agent, a
         state = eqx.tree_at(lambda s: s.critic.network.weight_out, state, replace_fn=lambda w: w * blow)
         before = {name: array.copy() for name, array in name_leaves(state).items()}
         replay = init_replay(604, 2, 2)
-        leaves, structure = jax.tree.flatten(state)
+        form, packed, rows = learner.Form.of(state), learner.pack(state), np.asarray(pack(new))
         root, step = learner.stream(0, learner.LEARN), np.uint32(7)
-        leaves, replay, figures = learn(agent, 4, structure, leaves, replay, new, root, step)
-        after = name_leaves(jax.tree.unflatten(structure, leaves))
+        packed, figures, _ = learn(agent, 4, form, packed, replay, rows, root, step)
+        after = name_leaves(form.unpack(packed))
         same = all(np.array_equal(before[name], after[name]) for name in before)
         return bool(figures["rejected"]), same, after
 
@@ -429,9 +429,11 @@ def spoil(monkeypatch, steps):
     """Let rewards that no environment could give reach the updates of some rounds."""
     real = learner.learn
 
-    def spoiled(agent, updates, structure, leaves, replay, new, root, step):
-        bad = new._replace(reward=np.full_like(new.reward, np.inf)) if int(step) in steps else new
-        return real(agent, updates, structure, leaves, replay, bad, root, step)
+    def spoiled(agent, updates, form, packed, replay, rows, root, step):
+        bad = rows.copy()
+        if int(step) in steps:
+            bad[:, replay.observation_size + replay.action_size] = np.inf
+        return real(agent, updates, form, packed, replay, bad, root, step)
 
     monkeypatch.setattr(learner, "learn", spoiled)
 
@@ -457,9 +459,9 @@ def test_rounds_that_were_taken_back_are_counted_reported_and_survived(
 ):
     real = learner.learn
 
-    def once(agent, updates, structure, leaves, replay, new, root, step):
-        leaves, replay, figures = real(agent, updates, structure, leaves, replay, new, root, step)
-        return leaves, replay, figures | {"rejected": jnp.array(int(step) in (300, 304, 400))}
+    def once(*arguments):
+        packed, figures, replay = real(*arguments)
+        return packed, figures | {"rejected": jnp.array(int(arguments[-1]) in (300, 304, 400))}, replay
 
     monkeypatch.setattr(learner, "learn", once)
     trained = train_online(
@@ -594,11 +596,11 @@ def test_every_lane_and_every_round_draws_its_own_actions():
 def test_every_update_of_every_round_draws_its_own_batch_and_key():
     root, rewards = learner.stream(0, learner.LEARN), jax.random.normal(jax.random.key(0), (64,))
     new = Transition(jnp.zeros((64, 2)), jnp.zeros((64, 2)), rewards, jnp.zeros((64, 2)), jnp.zeros(64))
-    given = []
+    given, rows, form = [], pack(new), learner.Form.of(jnp.zeros((4, 2)))
     for step in (8, 16):
-        leaves, structure = jax.tree.flatten(jnp.zeros((4, 2)))
-        (state,), _, _ = learn(DICE, 4, structure, leaves, init_replay(64, 2, 2), new, root, np.uint32(step))
-        given.append(np.asarray(state))
+        packed = learner.pack(jnp.zeros((4, 2)))
+        packed, _, _ = learn(DICE, 4, form, packed, init_replay(64, 2, 2), rows, root, np.uint32(step))
+        given.append(np.asarray(form.unpack(packed)))
     means, draws = np.concatenate(given).T
     assert len(np.unique(means)) == len(np.unique(draws)) == 8
 

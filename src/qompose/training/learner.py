@@ -8,10 +8,11 @@ twice.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,34 +95,80 @@ def init(agent: Any, observation_size: int, action_size: int, key: PRNGKeyArray)
     return agent.init(observation_size, action_size, key=key)
 
 
-@partial(jax.jit, static_argnames=("agent", "updates", "structure"), donate_argnames=("leaves", "replay"))
+class Form(NamedTuple):
+    """How a state is put together again from what `pack` makes of it."""
+
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+    real: tuple[bool, ...]  # which leaves are part of the vector
+
+    @staticmethod
+    def of(state: Any) -> Form:
+        """The form of this state and of all others of its networks."""
+        leaves, structure = jax.tree.flatten(state)
+        return Form(structure, tuple(x.shape for x in leaves), tuple(x.dtype == jnp.float32 for x in leaves))
+
+    def unpack(self, packed: Packed) -> Any:
+        """The state."""
+        sizes = [math.prod(shape) for shape, real in zip(self.shapes, self.real, strict=True) if real]
+        parts, others = iter(jnp.split(packed.vector, np.cumsum(sizes)[:-1].tolist())), iter(packed.others)
+        leaves = [
+            next(parts).reshape(shape) if real else next(others)
+            for shape, real in zip(self.shapes, self.real, strict=True)
+        ]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+class Packed(NamedTuple):
+    """A state as one vector: a call with fifty arrays costs as much as a small update."""
+
+    vector: Array  # all numbers in single precision
+    others: list[Array]
+
+
+def pack(state: Any) -> Packed:
+    """Every leaf in single precision goes into one vector, in their order; see `Form`."""
+    leaves = jax.tree.leaves(state)
+    vector = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves if leaf.dtype == jnp.float32])
+    return Packed(vector, [leaf for leaf in leaves if leaf.dtype != jnp.float32])
+
+
+@partial(jax.jit, static_argnames=("agent", "updates", "form"), donate_argnames=("packed", "replay"))
 def learn(
-    agent: Any, updates: int, structure: Any, leaves: list[Array], replay: Replay, new: Transition,
-    root: PRNGKeyArray, step: Array,
-) -> tuple[list[Array], Replay, dict[str, Array]]:  # fmt: skip
+    agent: Any, updates: int, form: Form, packed: Packed, replay: Replay, rows: Array, root: PRNGKeyArray, step: Array
+) -> tuple[Packed, dict[str, Array], Replay]:
     """Store a round of transitions, then take `updates` gradient steps; the figures are means over them.
 
-    A round that diverges gives back the state from before it, and figures that say `rejected`. The state comes and goes
-    as its leaves: to take the networks apart at every call would be a tenth of what a small update costs.
+    A round that diverges gives back the state from before it, and figures that say `rejected`.
     """
-    replay = replay.add(new)
-    state, figures = improve(agent, updates, jax.tree.unflatten(structure, leaves), replay, root, step)
-    return jax.tree.leaves(state), replay, figures
+    replay = replay.add(unpack(rows, replay.observation_size, replay.action_size))
+    state, figures = take_steps(agent, updates, form.unpack(packed), replay, root, step)
+    return *_keep_good(packed, pack(state), figures), replay
 
 
 def improve(
     agent: Any, updates: int, state: Any, replay: Replay, root: PRNGKeyArray, step: Array
 ) -> tuple[Any, dict[str, Array]]:
     """Take the gradient steps of one round, numbered `step`; see `learn`."""
-    before = state
+    return _keep_good(state, *take_steps(agent, updates, state, replay, root, step))
+
+
+def take_steps(
+    agent: Any, updates: int, state: Any, replay: Replay, root: PRNGKeyArray, step: Array
+) -> tuple[Any, dict[str, Array]]:
+    """The gradient steps of one round, numbered `step`, wherever they lead; figures of each."""
 
     def body(state: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
         batch_key, update_key = jax.random.split(key)
         return agent.update(state, replay.sample(agent.batch_size, key=batch_key), key=update_key)
 
-    state, figures = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(root, step), updates))
-    good = _finite((state, figures)) & (jnp.max(figures["critic_loss"]) <= LARGEST_LOSS)
-    state = jax.tree.map(lambda old, new: jnp.where(good, new, old), before, state)
+    return jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(root, step), updates))
+
+
+def _keep_good(before: Any, after: Any, figures: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
+    """What the steps made of a state, or the state itself if they diverged; the figures' means, and which it was."""
+    good = _finite(after) & _finite(figures) & (jnp.max(figures["critic_loss"]) <= LARGEST_LOSS)
+    state = jax.tree.map(lambda old, new: jnp.where(good, new, old), before, after)
     return state, {name: jnp.mean(value) for name, value in figures.items()} | {"rejected": ~good}
 
 
@@ -132,7 +179,16 @@ def _finite(tree: Any) -> Array:
     return jnp.isfinite(numbers @ jnp.zeros_like(numbers))
 
 
-store = jax.jit(lambda replay, new: replay.add(new), donate_argnums=0)
+_pack = jax.jit(pack)
+_unpack = jax.jit(Form.unpack, static_argnums=0)
+
+
+@partial(jax.jit, donate_argnums=0)
+def store(replay: Replay, rows: Array) -> Replay:
+    """Store a round of transitions, and learn nothing."""
+    return replay.add(unpack(rows, replay.observation_size, replay.action_size))
+
+
 calibrate = jax.jit(lambda agent, state, data: agent.calibrate(state, data), static_argnums=0, donate_argnums=1)
 
 
@@ -151,26 +207,24 @@ class Learner:
         if earlier is not None:
             self.replay = self.replay.fill(Transition(*(column[spare:] for column in earlier)))
             self.borrowed = max(self.borrowed - max(count - spare - self.replay.capacity, 0), 0)
-        if state is None:
-            self.state = init(agent, sizes.observation_size, sizes.action_size, stream(options.seed, INIT))
-        else:
-            self.state = jax.tree.map(jnp.copy, state)  # updates take the memory over
+        fresh = state is None
+        self.state = init(agent, *sizes[1:], stream(options.seed, INIT)) if fresh else state
         self.root = stream(options.seed, LEARN)
         self.pending = np.zeros((0, sizes.width), np.float32)
         self.step = self.stored = self.updates = 0
-        self.calibrated = state is not None
+        self.calibrated = not fresh
         self.figures: dict[str, Any] = {}  # of the last round of updates that was kept
         self.latest: dict[str, Any] | None = None  # of a round that nobody has looked at yet
         self.rollbacks = self.in_a_row = 0
 
     @property
     def state(self) -> Any:
-        """The agent's networks and optimisers."""
-        return jax.tree.unflatten(self.structure, self.leaves)
+        """The agent's networks and optimisers, put together from what `learn` works on."""
+        return _unpack(self.form, self.packed)
 
     @state.setter
     def state(self, state: Any) -> None:
-        self.leaves, self.structure = jax.tree.flatten(state)
+        self.form, self.packed = Form.of(state), _pack(state)
 
     def take(self, record: Record) -> None:
         """Store the rounds that are whole with what one step of all lanes gave, and learn from each."""
@@ -178,16 +232,16 @@ class Learner:
         self.pending = np.concatenate([self.pending, record.rows])
         while len(self.pending) >= self.sizes.lanes:
             rows, self.pending = self.pending[: self.sizes.lanes], self.pending[self.sizes.lanes :]
-            self._take(unpack(rows, self.sizes.observation_size, self.sizes.action_size))
+            self._take(rows)
 
-    def _take(self, new: Transition) -> None:
+    def _take(self, rows: np.ndarray) -> None:
         """Store one full round; learn from it once the warm-up is over."""
         self.stored += self.sizes.lanes
         if self.stored < self.options.warmup_steps:
-            self.replay = store(self.replay, new)
+            self.replay = store(self.replay, rows)
             return
         if not self.calibrated:
-            self.replay = store(self.replay, new)
+            self.replay = store(self.replay, rows)
             self.state = calibrate(self.agent, self.state, self.experience())
             if not bool(_finite(self.state)):
                 raise QomposeError("what the warm-up saw is too large for float32; scale it down")
@@ -195,8 +249,8 @@ class Learner:
             return
         updates = self.sizes.lanes * self.options.updates_per_step
         self.updates += updates
-        self.leaves, self.replay, self.latest = learn(
-            self.agent, updates, self.structure, self.leaves, self.replay, new, self.root, np.uint32(self.stored)
+        self.packed, self.latest, self.replay = learn(
+            self.agent, updates, self.form, self.packed, self.replay, rows, self.root, np.uint32(self.stored)
         )
 
     def experience(self) -> Transition:

@@ -23,7 +23,7 @@ from qompose.envs.lockstep import Lockstep, Step
 from qompose.log import LOG, Log, Place, Record, Sizes
 from qompose.run import Run, read_metrics
 from qompose.training.interrupt import delayed_interrupt
-from qompose.training.learner import EVALUATE, EXPLORE, Learner, Training, stream
+from qompose.training.learner import EVALUATE, EXPLORE, Form, Learner, Packed, Training, stream
 from qompose.training.start import Start
 from qompose.types import QomposeError, Transition
 
@@ -60,12 +60,10 @@ def explore(agent: Any, state: Any, observations: Array, root: PRNGKeyArray, ste
     return jax.vmap(lambda observation, key: agent.act(state, observation, key=key))(observations, keys)
 
 
-@partial(jax.jit, static_argnames=("agent", "structure"))
-def choose(
-    agent: Any, structure: Any, leaves: list[Array], observations: Array, root: PRNGKeyArray, step: Array
-) -> Array:
-    """Exploring actions (lanes, act), of a state that comes as its leaves; see `learner.learn`."""
-    return explore(agent, jax.tree.unflatten(structure, leaves), observations, root, step)
+@partial(jax.jit, static_argnames=("agent", "form"))
+def choose(agent: Any, form: Form, packed: Packed, observations: Array, root: PRNGKeyArray, step: Array) -> Array:
+    """Exploring actions (lanes, act), of a state as `learner.learn` has it."""
+    return explore(agent, form.unpack(packed), observations, root, step)
 
 
 @partial(jax.jit, static_argnames="agent")
@@ -135,9 +133,7 @@ class Loop:
             rng = np.random.default_rng([self.options.seed, EXPLORE, self.step])
             return rng.uniform(-1.0, 1.0, (self.env.num_envs, self.env.action_size)).astype(np.float32)
         learner, step = self.learner, np.uint32(self.step)
-        return np.asarray(
-            choose(self.agent, learner.structure, learner.leaves, self.observations, self.explore_root, step)
-        )
+        return np.asarray(choose(self.agent, learner.form, learner.packed, self.observations, self.explore_root, step))
 
     def summarise(self) -> dict[str, float]:
         """The figures of the moment, under the names people know."""
@@ -306,10 +302,10 @@ def _past_evaluations(run: Run | None) -> list[dict[str, Any]]:
 
 def _evaluate(loop: Loop, env: Lockstep) -> dict[str, float]:
     """Figures of the policy, not of exploration, on fresh episodes; seeds are the same at every evaluation."""
-    root = stream(loop.options.seed, EVALUATE)
+    root, state = stream(loop.options.seed, EVALUATE), loop.learner.state
 
     def policy(observations: np.ndarray, step: int) -> Any:
-        return follow(loop.agent, loop.learner.state, observations, root, np.uint32(step))
+        return follow(loop.agent, state, observations, root, np.uint32(step))
 
     episodes = run_episodes(policy, env, loop.options.eval_episodes, seed=loop.options.seed + 10_000_000)
     names = sorted(set.intersection(*(set(episode) for episode in episodes)) - {"lane"})
