@@ -270,14 +270,18 @@ def print_report(result: dict[str, Any]) -> None:
 
 def bars_of(result: dict[str, Any]) -> dict[str, bool]:
     """What is asked of a GPU, which is an H200's; met or not."""
-    steps = sum(row["environment_steps_per_second"] for row in result["rows"])
+    learning = [row["learning"] for row in result["rows"]]  # one algorithm after the other
+    rates = [row["environment_steps_per_second"] for row in result["rows"]]
+    steps = float(np.dot(rates, learning) / np.sum(learning))
+    extraction = result.get("extraction_steps", 2000)
+    how = "" if extraction == EXTRACTION_STEPS else f", with {extraction} steps of extraction, not {EXTRACTION_STEPS}"
     return {
-        f"everything in {MOST_SECONDS:.0f} s": result["seconds"] <= MOST_SECONDS,
+        f"everything in {MOST_SECONDS:.0f} s{how}": result["seconds"] <= MOST_SECONDS,
         **{
             f"{LEAST_UPDATES:.0f} updates/s of sql": row["updates_per_second"] >= LEAST_UPDATES
             for row in result["rows"] if row["algorithm"] == "sql"
         },
-        f"{LEAST_STEPS:.0f} environment steps/s, all algorithms together": steps >= LEAST_STEPS,
+        f"{LEAST_STEPS:.0f} environment steps/s, all algorithms together ({steps:.0f})": steps >= LEAST_STEPS,
     }  # fmt: skip
 
 

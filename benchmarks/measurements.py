@@ -24,7 +24,7 @@ from benchmarks.update_speed import PARTS
 from benchmarks.variants import QUESTIONS, table_rows
 from benchmarks.wall_clock import median_seconds
 from qompose.paper.operators import interval_of, spell
-from qompose.paper.study import CONSTITUENTS, CORNERS
+from qompose.paper.study import CONSTITUENTS, CORNERS, EXTRACTION_STEPS
 
 PAGE = RESULTS.parent / "docs" / "measurements.md"
 HEAD = """# Measurements
@@ -425,18 +425,20 @@ def fused(result: dict[str, Any]) -> str:
             for row in result.get("comparison", {}).get("rows", [])
         ],
     )
+    extraction = result.get("extraction_steps", 2000)  # the file does not say so if it is older than 10 000 of them
     compared = f"""
 Does the GPU learn what `qompose reproduce table1` learns on CPUs? A permutation test over runs, within each task, of
 learning curves (mean logarithm of the distance over the evaluations of a training), and of final distances, trained
 and merged. ratio: distances here over those there; p: how often chance alone gives one as far from 1, of each line by
 itself. With so few runs only large differences would be seen. There are fewer curves than distances, since curves lie
-in the runs, and not all of those were at hand. At p < 0.05: {", ".join(different) or "none"}.
+in the runs, and not all of those were at hand. Merged policies come from {extraction} steps of extraction here, and
+from {EXTRACTION_STEPS} there. At p < 0.05: {", ".join(different) or "none"}; of nine such lines without any difference
+one would be there in a third of all cases.
 
 {compared}
 
 `{result["comparison"]["command"]}` ({result["comparison"]["machine"]["processor"]})
 """ if "comparison" in result else ""  # fmt: skip
-    extraction = result.get("extraction_steps", 2000)  # the file does not say so if it is older than 10 000 of them
     return f"""## Table I on one GPU
 
 {where(result)} {result["total_steps"]} environment steps of each run, all runs of an algorithm in one program; steps

@@ -185,7 +185,7 @@ def _draw(path: Path, rows: Sequence[dict[str, Any]], seeds: int) -> None:
     panels: dict[str, list[Any]] = {}
     for row in rows:
         panels.setdefault(row["problem"], []).append((row["operator"], figure(row, "loss"), figure(row, "success")))
-    names = ("share of the return that is lost", "success")
+    names = ("lost, as a share of what the uniform policy loses", "success")
     draw_comparison(path, panels, names=names, label=f"mean of {seeds} seed(s), 95 % interval")
 
 

@@ -284,6 +284,8 @@ def run(prepared: Prepared, *, on_stretch: Callable[[Stretch], None] | None = No
         middle = time.perf_counter()
         _refuse_divergence(np.asarray(runs.rejected), cases)
         figures = _figures(fused, runs) if options.eval_freq else [{} for _ in cases]
+        for own, rejected in zip(figures, np.asarray(runs.rejected).tolist(), strict=True):
+            own |= {"train/rollbacks": float(rejected)} if rejected else {}
         for line, new in zip(evaluations, figures, strict=True):
             line.extend([{"step": done * lanes, **new}] if new else [])
         if on_stretch is not None:

@@ -25,7 +25,8 @@ def draw_comparison(
     """Draw pairs of figures, one below the other, a panel for each group; return the numbers.
 
     panels: title -> (name, figure, other figure), NaN leaves one out; all have the same names in the same order, which
-    stand at the left only. names: what the figures and the other ones are; label: of the axis.
+    stand at the left only. names: what the figures and the other ones are; label: of the axis. Spreads that reach far
+    beyond all figures are cut off at the edge.
     """
     target = check_target(path)
     columns = min(len(panels), PANELS_ABREAST)
@@ -46,8 +47,11 @@ def draw_comparison(
         place.set_yticks(height - 0.12, [row[0] for row in rows] if index % columns == 0 else [""] * len(rows))
         place.set_xlabel(label, fontsize=9)
         figures = [row[1 + which][0] for row in rows for which in range(2)]
-        least = min(0.0, np.nanmin(figures))
-        place.set_xlim(left=least - 0.03 * (np.nanmax(figures) - least))
+        least, most = min(0.0, np.nanmin(figures)), np.nanmax(figures)
+        # Intervals of few seeds may be many times as wide as all that is to be seen: they are cut off.
+        reach = min(max(row[1 + which][0] + row[1 + which][1] for row in rows for which in range(2)
+                        if not np.isnan(row[1 + which][0])), most + 0.5 * (most - least))  # fmt: skip
+        place.set_xlim(least - 0.03 * (most - least), reach + 0.03 * (most - least))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     numbers = {
         title: [[name, *([None if np.isnan(x) else x for x in pair] for pair in pairs)] for name, *pairs in rows]
