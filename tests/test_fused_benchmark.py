@@ -77,14 +77,17 @@ def test_the_page_takes_what_a_run_gives():
         "algorithm": "naf", "task": "PushLeft", "merged": False, "seeds": [0.1, 0.3], "mean": 0.2,
         "paper": (0.06, 0.01),
     }  # fmt: skip
+    faster = {**row, "algorithm": "sql", "environment_steps_per_second": 40.0, "learning": 4.0}
     result = {
-        "rows": [row], "table": [line], "seconds_to_trained": 12.0, "seconds": 15.0, "episodes": 100,
-        "total_steps": 60000, "small": False, "device": "some GPU",
+        "rows": [row, faster], "table": [line], "seconds_to_trained": 12.0, "seconds": 15.0, "episodes": 100,
+        "total_steps": 60000, "small": False, "device": "some GPU", "extraction_steps": 10_000,
     }  # fmt: skip
     page = measurements.fused(result)
     assert "| naf | PushLeft | trained | 0.200 | 0.100 0.300 | 0.06 ± 0.01 | **no** |" in page
     assert "- everything in 600 s: met" in page and "permutation" not in page
-    assert "- 500000 environment steps/s, all algorithms together: **missed**" in page
+    assert "- 500000 environment steps/s, all algorithms together (30): **missed**" in page  # 180 steps in 6 s
+    older = measurements.fused({**result, "extraction_steps": 2000})
+    assert "- everything in 600 s, with 2000 steps of extraction, not 10000: met" in older
     warp = {"command": "c", "machine": {"commit": "abc"}, "rows": [row], "seconds": 9.0}
     page = measurements.fused({**result, "warp": {**warp, "against_jax": [{"ratio": 0.97, "p": 0.68}]}})
     assert "| naf | 2 | 3 | 2 | 1 | 10 | 20 | 0.97 | 0.68 |" in page and "Everything after 9 s." in page
@@ -92,7 +95,7 @@ def test_the_page_takes_what_a_run_gives():
     about = {"command": "compare", "machine": {"processor": "some processor"}}
     for p, word in ((0.5, "none"), (0.01, "naf, merged")):
         page = measurements.fused({**result, "comparison": {"rows": [{**compared, "p": p}], **about}})
-        assert f"| naf | merged | 1 | 2 | 3 | 1.10 | {p:.3f} |" in page and f"At p < 0.05: {word}." in page
+        assert f"| naf | merged | 1 | 2 | 3 | 1.10 | {p:.3f} |" in page and f"At p < 0.05: {word};" in page
 
 
 def test_final_distances_are_compared_row_by_row_and_those_that_one_side_lacks_are_not():
