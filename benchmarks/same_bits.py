@@ -62,18 +62,16 @@ def time_updates() -> float:
 
     from qompose.agents.sql import SQL
     from qompose.replay import init_replay
-    from qompose.training.learner import init, learn
-    from qompose.types import Transition
+    from qompose.training.learner import Form, init, learn, pack
 
-    agent, rng, seconds = SQL(planned_updates=10_000), np.random.default_rng(0), []
-    leaves, structure = jax.tree.flatten(init(agent, 12, 3, jax.random.key(0)))
-    replay = init_replay(1000, 12, 3)
-    shapes = ((8, 12), (8, 3), (8,), (8, 12), (8,))
-    new = Transition(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+    agent, seconds, replay = SQL(planned_updates=10_000), [], init_replay(1000, 12, 3)
+    state = init(agent, 12, 3, jax.random.key(0))
+    form, packed = Form.of(state), pack(state)
+    rows = np.random.default_rng(0).normal(size=(8, replay.rows.shape[1])).astype(np.float32)
     for number in range(ROUNDS):
         begin = time.process_time()
-        leaves, replay, _ = learn(agent, 16, structure, leaves, replay, new, jax.random.key(1), np.uint32(number))
-        jax.block_until_ready(leaves)
+        packed, _, replay = learn(agent, 16, form, packed, replay, rows, jax.random.key(1), np.uint32(number))
+        jax.block_until_ready(packed)
         seconds.append(time.process_time() - begin)
     return 1e3 * statistics.median(seconds[5:])
 

@@ -35,7 +35,8 @@ from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
 from qompose.replay import init_replay
-from qompose.training.learner import learn
+from qompose.replay import pack as pack_rows
+from qompose.training.learner import Form, learn, pack
 from qompose.types import Transition
 from qompose.view.console import print_table
 
@@ -122,18 +123,18 @@ def seconds_per_update(agent: SQL | DDPG | NAF, seed: int, windows: int) -> tupl
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = jax.jit(lambda key: agent.init(OBSERVATION, ACTION, key=key))(init_key)
     replay = init_replay(ROWS, OBSERVATION, ACTION).add(random_batch(ROWS, data_key))
-    new, root = random_batch(LANES, jax.random.key(seed + 2)), jax.random.key(seed + 3)
-    leaves, structure = jax.tree.flatten(state)
+    rows, root = np.asarray(pack_rows(random_batch(LANES, jax.random.key(seed + 2)))), jax.random.key(seed + 3)
+    form, packed = Form.of(state), pack(state)
     step = 0
 
     def call() -> Any:
-        nonlocal leaves, replay, step
-        leaves, replay, figures = learn(agent, UPDATES, structure, leaves, replay, new, root, np.uint32(step))
+        nonlocal packed, replay, step
+        packed, figures, replay = learn(agent, UPDATES, form, packed, replay, rows, root, np.uint32(step))
         step += 1
         return figures
 
     seconds = best_seconds(call, window=0.05, windows=windows) / UPDATES
-    return seconds, jax.tree.unflatten(structure, leaves)
+    return seconds, form.unpack(packed)
 
 
 def measure_updates(seed: int, quick: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from benchmarks import update_speed
+from benchmarks import same_bits, update_speed
 from benchmarks.update_speed import ACTION, OBSERVATION, baseline_flops, needed_flops, random_batch
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
@@ -19,6 +19,15 @@ def test_the_counted_products_are_most_of_an_update_and_no_more(make):
     program = jax.jit(lambda state, batch, key: agent.update(state, batch, key=key)).lower(state, batch, key).compile()
     counted = sum(needed_flops(agent, 64).values()) if make is SQL else baseline_flops(agent, 64)
     assert 0.85 <= counted / program.cost_analysis()["flops"] <= 1.0  # the rest is elementwise
+
+
+def test_the_calls_that_are_timed_are_those_of_the_loop_and_learn(monkeypatch):
+    agent = NAF(hidden=(8,), batch_size=8)
+    monkeypatch.setattr(update_speed, "ROWS", 64)
+    seconds, state = update_speed.seconds_per_update(agent, seed=0, windows=1)
+    assert seconds > 0.0 and int(state.updates) >= update_speed.UPDATES
+    monkeypatch.setattr(same_bits, "ROUNDS", 6)
+    assert same_bits.time_updates() > 0.0
 
 
 def test_the_counted_products_are_most_of_each_part_that_is_timed(monkeypatch):

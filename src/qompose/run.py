@@ -157,7 +157,8 @@ class Run:
     def close(self) -> None:
         """Write out what is buffered."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # of TensorBoard's copy; metrics.jsonl has said what there is to say
+                self._writer.close()
             self._writer = None
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:

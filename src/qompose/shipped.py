@@ -33,7 +33,7 @@ def find_skill(path: str | os.PathLike[str]) -> Path:
         if given.exists() or store.left_aside(given):
             return given  # loading it says what is missing
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise QomposeError(f"{show(str(path), 100)} cannot be looked into ({error})") from None
+        raise QomposeError(f"{show(str(path), 100)} cannot be looked into ({error.strerror})") from None
     known = f"; shipped skills: {', '.join(shipped)}" if shipped else ""
     raise QomposeError(f"there is no skill {str(path)!r}; give the directory of a skill or of a run{known}")
 

@@ -173,3 +173,28 @@ def test_the_share_of_a_training_is_read_from_its_metrics(tmp_path):
     assert training.share == 0.99  # its skill is not written yet
     (tmp_path / "file").touch()
     assert training.share == 1.0
+
+
+@pytest.mark.parametrize(("module", "safe"), [("qompose.paper.study", True), ("benchmarks.refit", False)])
+def test_nothing_is_imported_from_where_the_user_stands_unless_the_job_lies_there(module, safe, monkeypatch, tmp_path):
+    started = []
+
+    class Process(subprocess.Popen):
+        pid, returncode = os.getpid(), 0
+
+        def __init__(self, command, **_):
+            started.append(command)
+            (tmp_path / "file").touch()
+
+        def poll(self):
+            return 0
+
+        def __del__(self):
+            """There is no process to wait for."""
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(jobs, "POLL", 0.0)
+    if hasattr(os, "sched_setaffinity"):
+        monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    run_jobs([Job("a", (module, "x"), tmp_path / "file")], tmp_path / "logs", label="jobs", workers=1)
+    assert started == [[sys.executable, *(["-P"] if safe else []), "-m", module, "x"]]

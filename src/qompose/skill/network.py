@@ -194,7 +194,9 @@ def check_arrays(network: Network, observation_size: int, action_size: int) -> d
     """The arrays, read-only, if they are exactly those of the specification, finite, and all scales are positive."""
     tried = sum(node.get("candidates", 0) for node in _nodes_of(network.spec)) * action_size
     if tried > MOST_NUMBERS:
-        raise QomposeError(f"candidates: {tried} numbers of actions would be tried at once, at most {MOST_NUMBERS} may")
+        raise QomposeError(
+            f"candidates: all prefers try {tried} numbers at once (times the action size); at most {MOST_NUMBERS}"
+        )
     expected = expected_arrays(network.spec, observation_size, action_size)
     for name in network.arrays:
         if name not in expected:

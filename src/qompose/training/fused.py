@@ -284,10 +284,10 @@ def run(prepared: Prepared, *, on_stretch: Callable[[Stretch], None] | None = No
         middle = time.perf_counter()
         _refuse_divergence(np.asarray(runs.rejected), cases)
         figures = _figures(fused, runs) if options.eval_freq else [{} for _ in cases]
-        for own, rejected in zip(figures, np.asarray(runs.rejected).tolist(), strict=True):
-            own |= {"train/rollbacks": float(rejected)} if rejected else {}
         for line, new in zip(evaluations, figures, strict=True):
             line.extend([{"step": done * lanes, **new}] if new else [])
+        rollbacks = [{"train/rollbacks": float(count)} if count else {} for count in runs.rejected.tolist()]
+        figures = [{**new, **taken_back} for new, taken_back in zip(figures, rollbacks, strict=True)]
         if on_stretch is not None:
             steps, updates = (count * lanes * len(cases) for count in (rounds, taught * options.updates_per_step))
             times = (compiling, middle - begin, time.perf_counter() - middle)

@@ -73,13 +73,11 @@ def _open(directory: Path) -> tuple[dict[str, Any], Reading, Checkpoint | None, 
         raise QomposeError(f"{directory} is not the directory of a run")
     if not (directory / LOG).is_file():
         raise QomposeError(f"{directory} has no log of transitions: it was begun by an older qompose")
+    unreadable: list[str] = []
     with store.naming(str(directory)):
         config = store.read_json(directory / "config.json")
         # Before the log: one that is being written holds all that a checkpoint speaks of.
-        unreadable: list[str] = []
         found = Run(directory, config, resume=True, events=False).load(unreadable.append)
-        if unreadable:
-            raise QomposeError(unreadable[0])
         reading = load_log(directory / LOG)
         try:
             training, known = Training(**config["training"]), config["algo"] in ALGORITHMS
@@ -91,6 +89,8 @@ def _open(directory: Path) -> tuple[dict[str, Any], Reading, Checkpoint | None, 
             raise QomposeError(f"{LOG}: not even its first record is whole")
         if reading.sizes.lanes != training.num_envs:
             raise QomposeError(f"{LOG}: is of {reading.sizes.lanes} lanes, but the run of {training.num_envs}")
+    if unreadable:
+        raise QomposeError(f"{unreadable[0]}; to go on from the one before, continue the training with --resume")
     with store.naming(f"{directory}: {LOG}"):
         if found is not None and "log" not in found[2]:
             raise QomposeError(f"was given up as damaged: checkpoint {found[0]} was written without it")

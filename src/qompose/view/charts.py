@@ -46,11 +46,10 @@ def draw_comparison(
         _dress(place, title)
         place.set_yticks(height - 0.12, [row[0] for row in rows] if index % columns == 0 else [""] * len(rows))
         place.set_xlabel(label, fontsize=9)
-        figures = [row[1 + which][0] for row in rows for which in range(2)]
-        least, most = min(0.0, np.nanmin(figures)), np.nanmax(figures)
+        means, spreads = np.array([pair for row in rows for pair in row[1:]]).T
+        least, most = min(0.0, np.nanmin(means)), np.nanmax(means)
         # Intervals of few seeds may be many times as wide as all that is to be seen: they are cut off.
-        reach = min(max(row[1 + which][0] + row[1 + which][1] for row in rows for which in range(2)
-                        if not np.isnan(row[1 + which][0])), most + 0.5 * (most - least))  # fmt: skip
+        reach = min(np.nanmax(means + spreads), most + 0.5 * (most - least))
         place.set_xlim(least - 0.03 * (most - least), reach + 0.03 * (most - least))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     numbers = {

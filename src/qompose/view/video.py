@@ -145,7 +145,7 @@ def _play(skill: Skill, stage: Stage, mode: str, seed: int, episode: int) -> Ite
         if step > 0:
             result = lockstep.step(policy(observations, step - 1))
             observations, total = result.current, total + float(result.reward.sum())
-            over = bool(result.episodes) or step == stage.steps
+            over = bool(result.episodes) or result.diverged > 0 or step == stage.steps
         yield Moment(step, observations[0], total, stage.figures(), over)
         if over:
             return
