@@ -334,6 +334,8 @@ step. See [yardsticks](yardsticks.md) for what is equal and what is not.
 {table(header, rows)}
 {bars}
 ![learning curves]({picture})
+
+*Line: mean of the seeds; band: their range; dotted: the bar; dashed: one update a step.*
 """
 
 
@@ -814,6 +816,8 @@ touches the obstacle every time, and stacks all the same in 30 %; composed 10 of
 
 ![what happens at the tower](fig6_tower.png)
 
+*Of each policy the first of its ways of acting in the table.*
+
 In every seed:
 
 {spell_bars(fig6_bars(result["rows"]))}
@@ -1038,6 +1042,8 @@ Of the loss and D* {result["others"]["theorem"]:.2f}, and the divergence {result
 {table(header, rows)}
 
 ![certificate against loss](ranking_pusher.png)
+
+*Round: equal weights; square: the second skill is avoided; bars: the range over the seeds.*
 """
 
 

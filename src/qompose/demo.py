@@ -259,7 +259,7 @@ def _draw(results: dict[str, dict[str, Evaluation]], output_dir: Path) -> str:
         evaluation = evaluations["sample"]
         positions = np.stack([evaluation.values("puck_x"), evaluation.values("puck_y")], axis=-1)
         label = f"{skill_name(task)}{' (composed)' if task == COMPOSED else ''}"
-        groups.append((f"{label}: {evaluation.values('distance').mean():.3f} m", positions, colours[task]))
+        groups.append((f"{label}: {evaluation.values('distance').mean():.3f} m off", positions, colours[task]))
     path = output_dir / "final_positions.png"
     draw_final_positions(
         path, groups, title="Where the puck ends: two skills and their composition", goals=[(-1.0, None), (None, -1.0)]

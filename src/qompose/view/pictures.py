@@ -69,6 +69,8 @@ def draw_final_positions(
         axes.scatter(*positions.T, s=26, color=colour, alpha=0.55, linewidths=0, label=label, zorder=4)
     for _, positions, colour in groups:
         axes.scatter(*positions.mean(axis=0), s=70, marker="D", color=colour, edgecolors=INK, lw=1.0, zorder=6)
+    if groups:
+        axes.scatter([], [], s=70, marker="D", color="#c4c4c8", edgecolors=INK, lw=1.0, label="mean of each")
     if average is not None:
         names = "average of the constituents' means"
         axes.scatter(*average, s=75, marker="D", facecolors="none", edgecolors=INK, lw=1.5, label=names, zorder=7)
@@ -173,15 +175,15 @@ def _draw_scene(axes: Any) -> None:
 
 def _draw_goals(axes: Any, goals: Sequence[Goal]) -> None:
     style = {"color": FAINT, "linestyle": (0, (5, 4)), "linewidth": 1.3, "zorder": 2}
-    for x, y in goals:
-        if x is not None and y is None:
-            axes.axvline(x, **style)
-        elif y is not None and x is None:
-            axes.axhline(y, **style)
+    lines = [(x, y) for x, y in goals if (x is None) != (y is None)]
+    for index, (x, y) in enumerate(lines):
+        draw, at = (axes.axhline, y) if x is None else (axes.axvline, x)
+        draw(at, **style, label=None if index else "goal of a skill")
     points = [goal for goal in goals if None not in goal]
     points += [(x, y) for x, free in goals if free is None for other, y in goals if other is None]
-    for x, y in dict.fromkeys(points):
-        axes.scatter(x, y, s=130, marker="x", color=INK, linewidths=1.8, zorder=5)
+    for index, (x, y) in enumerate(dict.fromkeys(points)):
+        label = None if index else "both goals" if lines else "goal"
+        axes.scatter(x, y, s=130, marker="x", color=INK, linewidths=1.8, zorder=5, label=label)
 
 
 def _draw_curves(axes: Any, lines: list[dict[str, Any]], names: Sequence[str], colour: str, run: str) -> None:
