@@ -54,6 +54,8 @@ class Lockstep:
         self.action_size: int = action.shape[0]
         unwrapped = env.unwrapped
         self.task: Task | None = unwrapped.task if isinstance(unwrapped, TaskVectorEnv) else None
+        self._as_given = bool((action.low == -1.0).all() and (action.high == 1.0).all())
+        self._all_lanes = np.ones(self.num_envs, bool)
         self._mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self._current = np.zeros((self.num_envs, self.observation_size), np.float32)
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: lanes whose next step only resets them
@@ -92,7 +94,7 @@ class Lockstep:
         with self._guard("reset"):
             observations, _ = self.env.reset(seed=seed)
             self._resetting[:], self._returns[:], self._lengths[:] = False, 0.0, 0
-            self._current = self._observations(observations, np.ones(self.num_envs, bool))
+            self._current = self._observations(observations, self._all_lanes)
         return self._current.copy()
 
     def step(self, actions: Any) -> Step:
@@ -108,7 +110,7 @@ class Lockstep:
 
     def _step(self, actions: np.ndarray) -> Step:
         observed, rewards, terminated, truncated, info = self.env.step(self._rescale(actions))
-        latest = self._observations(observed, np.ones(self.num_envs, bool))
+        latest = self._observations(observed, self._all_lanes)
         rewards = self._vector(rewards, "reward")
         terminated, truncated = (self._vector(flag, "end of episode") != 0 for flag in (terminated, truncated))
         valid = ~self._resetting
@@ -170,12 +172,12 @@ class Lockstep:
         if actions.shape != (self.num_envs, self.action_size):
             needed = (self.num_envs, self.action_size)
             raise QomposeError(f"{self.env_id}: actions of shape {actions.shape}, needed {needed}")
-        self._refuse_infinite(actions, "action", np.ones(self.num_envs, bool))
+        self._refuse_infinite(actions, "action", self._all_lanes)
         return np.clip(actions, -1.0, 1.0)
 
     def _rescale(self, actions: np.ndarray) -> np.ndarray:
         low, high = self.action_low, self.action_high
-        if (low == -1.0).all() and (high == 1.0).all():
+        if self._as_given:
             return actions.astype(low.dtype)  # exactly what is stored
         scaled = low + (actions + 1.0) * 0.5 * (high - low)
         return np.clip(scaled, low, high).astype(low.dtype)
@@ -191,7 +193,7 @@ class Lockstep:
         array = self._numbers(values, what)
         if array.shape != (self.num_envs,):
             raise QomposeError(f"{self._where()}: {what} of shape {array.shape}, not ({self.num_envs},)")
-        self._refuse_infinite(array, what, np.ones(self.num_envs, bool))
+        self._refuse_infinite(array, what, self._all_lanes)
         return array
 
     def _restart(
@@ -224,8 +226,10 @@ class Lockstep:
         return array.astype(np.float64)
 
     def _refuse_infinite(self, array: np.ndarray, what: str, mask: np.ndarray) -> None:
+        if np.abs(array).max() <= LARGEST:  # written so that NaN counts as not finite
+            return
         largest = np.abs(array.reshape(self.num_envs, -1)).max(axis=-1)
-        finite = (largest <= LARGEST) | ~mask  # written so that NaN counts as not finite
+        finite = (largest <= LARGEST) | ~mask
         if not finite.all():
             lane = int(np.argmin(finite))
             wrong = "not finite" if not np.isfinite(array[lane]).all() else f"beyond {LARGEST:g}"
