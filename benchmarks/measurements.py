@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fused import bars_of
+from benchmarks.fused import bars_of, extraction_of
 from benchmarks.machine import RESULTS
 from benchmarks.ranking_pusher import BEGINS
 from benchmarks.refit import ALL, GENTLE, trained_on
@@ -427,7 +427,7 @@ def fused(result: dict[str, Any]) -> str:
             for row in result.get("comparison", {}).get("rows", [])
         ],
     )
-    extraction = result.get("extraction_steps", 2000)  # the file does not say so if it is older than 10 000 of them
+    extraction = extraction_of(result)
     compared = f"""
 Does the GPU learn what `qompose reproduce table1` learns on CPUs? A permutation test over runs, within each task, of
 learning curves (mean logarithm of the distance over the evaluations of a training), and of final distances, trained

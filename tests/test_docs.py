@@ -32,7 +32,7 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document):
 
 
 def headings(document):
-    """The anchors of a document's headings: small letters, words joined by hyphens, no other signs."""
+    """The anchors of a document's headings."""
     prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
-    return {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    return {"#" + measurements.anchor_of(title) for title in titles}

@@ -101,5 +101,5 @@ def test_a_checkpoint_that_cannot_be_read_is_not_passed_over(run):
     newest = max((run / "checkpoints").iterdir())
     (newest / "state.json").write_text("{")
     for look in (verify_log, replay_log):
-        with pytest.raises(QomposeError, match=newest.name.lstrip("0")):
+        with pytest.raises(QomposeError, match=r"checkpoint 600 cannot be read; to go on from the one before"):
             look(run)

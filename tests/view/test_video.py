@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from qompose.envs.lockstep import Lockstep
 from qompose.types import QomposeError
 from qompose.view import video
 from qompose.view.graphics import probe_graphics
@@ -35,6 +36,18 @@ def test_report_says_what_happened_in_every_episode(make_skill, no_opengl, tmp_p
     first, second = (e["distance"] for e in facts["episodes"])
     assert first != second and all(0.0 < d < 3.0 for d in (first, second))
     assert all(e["return"] < 0.0 for e in facts["episodes"])
+
+
+def test_an_episode_whose_simulation_diverges_ends_there(make_skill, no_opengl, tmp_path, monkeypatch):
+    real = Lockstep.step
+
+    def step(self, actions):
+        result = real(self, actions)
+        return result._replace(diverged=1, episodes=[]) if self._steps == 2 else result
+
+    monkeypatch.setattr(Lockstep, "step", step)
+    facts = record(make_skill(), tmp_path / "a.gif", episodes=2, **SMALL)
+    assert [episode["length"] for episode in facts["episodes"]] == [2, 4]
 
 
 def test_same_seed_gives_the_same_film(make_skill, no_opengl, tmp_path):

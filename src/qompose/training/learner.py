@@ -120,7 +120,7 @@ class Form(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A state as one vector: to hand over fifty arrays takes an eighth of the time of a small update."""
+    """A state as one vector: to hand over fifty arrays with every call takes a good part of a small update's time."""
 
     vector: Array  # all numbers in single precision
     others: list[Array]
@@ -208,7 +208,9 @@ class Learner:
             self.replay = self.replay.fill(Transition(*(column[spare:] for column in earlier)))
             self.borrowed = max(self.borrowed - max(count - spare - self.replay.capacity, 0), 0)
         fresh = state is None
-        self.state = init(agent, *sizes[1:], stream(options.seed, INIT)) if fresh else state
+        self.state = (
+            init(agent, sizes.observation_size, sizes.action_size, stream(options.seed, INIT)) if fresh else state
+        )
         self.root = stream(options.seed, LEARN)
         self.pending = np.zeros((0, sizes.width), np.float32)
         self.step = self.stored = self.updates = 0
