@@ -189,23 +189,27 @@ def distances(policy: Policy, env: Lockstep, episodes: int, seed: int) -> np.nda
 
 
 def train(case: Case, file: Path) -> None:
-    """Train, judge at intervals and at the end, and write what was found. The clock stands still while judging."""
+    """Train, judge at intervals and at the end, and write what was found.
+
+    Seconds are those of the processor, beside those of the clock; both stand still while a policy is judged.
+    """
     metrics = file.parent / "metrics.jsonl"
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text("", encoding="utf-8")  # an earlier run that was interrupted counts for nothing
     env_id, horizon = f"{case.task}-v0", make_task(case.task).training_horizon
     judge = Lockstep.make(env_id, LANES)
-    begin = time.perf_counter()
+    begin = _times()
     learner = make_learner(Entrant.parse(case.entrant), env_id, case.seed, case.total_steps, horizon)
-    seconds = time.perf_counter() - begin
+    spent = _times() - begin
     curve: list[dict[str, float]] = []
     count = max(1, min(EVALUATIONS, case.total_steps // CLOSEST))
     for index in range(count):
-        begin = time.perf_counter()
+        begin = _times()
         learner.advance(case.total_steps * (index + 1) // count)
-        seconds += time.perf_counter() - begin
+        spent += _times() - begin
         distance = float(distances(learner.policy(), judge, EPISODES, 1000 + case.seed).mean())
-        curve.append({"step": learner.step, "seconds": round(seconds, 2), "distance": round(distance, 4)})
+        seconds, clock = spent.round(2).tolist()
+        curve.append({"step": learner.step, "seconds": seconds, "clock": clock, "distance": round(distance, 4)})
         with open(metrics, "a", encoding="utf-8") as lines:
             lines.write(json.dumps(curve[-1]) + "\n")
     final = {}
@@ -215,6 +219,11 @@ def train(case: Case, file: Path) -> None:
         values = distances(policy, judge, FINAL_EPISODES, 2000 + case.seed)
         final[name] = {"mean": float(values.mean()), "std": float(values.std()), "median": float(np.median(values))}
     write_json(file, {**asdict(case), "curve": curve, "final": final, "system": describe()})
+
+
+def _times() -> np.ndarray:
+    """Of the processor and of the clock (s)."""
+    return np.array([time.process_time(), time.perf_counter()])
 
 
 def serve(entrant: str, env_id: str) -> None:

@@ -161,7 +161,7 @@ def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
             mine = [run["curve"] for run in runs if (run["task"], run["entrant"]) == (task, entrant)]
             if mine:
                 _draw_entrant(grid[:, column], Entrant.parse(entrant), mine)
-        for axes, label in zip(grid[:, column], ("environment steps", "minutes on one core"), strict=True):
+        for axes, label in zip(grid[:, column], ("environment steps", "minutes of one core"), strict=True):
             axes.axhline(BARS[task], color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
             axes.set(xlabel=label, ylim=(0.0, None))
             axes.grid(color="#e8e8e5", linewidth=0.8)

@@ -164,7 +164,7 @@ def test_the_better_rival_is_the_one_that_gets_there_sooner():
 
 
 def test_the_clock_stands_still_while_judging(monkeypatch, tmp_path):
-    """A learner that takes 1 s for each step, and a judge that takes an hour."""
+    """A learner that takes 1 s for each step, half of it on the processor, and a judge that takes an hour."""
     now = SimpleNamespace(seconds=0.0)
 
     class Learner:
@@ -186,10 +186,11 @@ def test_the_clock_stands_still_while_judging(monkeypatch, tmp_path):
         monkeypatch.setattr(yardstick_run, name, value)
     monkeypatch.setattr(yardstick_run, "make_learner", lambda *_: Learner())
     monkeypatch.setattr(yardstick_run.time, "perf_counter", lambda: now.seconds)
+    monkeypatch.setattr(yardstick_run.time, "process_time", lambda: 0.5 * now.seconds)
     file = tmp_path / "run" / "result.json"
     yardstick_run.main(["train", "sb3-sac-1", "PushLeft", "7", "25", str(file)])
     found = read_json(file)
-    assert [(point["step"], point["seconds"]) for point in found["curve"]] == [(12, 12.0), (25, 25.0)]
+    assert [tuple(point.values())[:3] for point in found["curve"]] == [(12, 6.0, 12.0), (25, 12.5, 25.0)]
     assert list(found["final"]) == ["policy"]
     assert found["final"]["policy"]["mean"] > 0.1
 
