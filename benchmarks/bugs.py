@@ -37,6 +37,8 @@ def of(file: str, *claims: str) -> tuple[str, ...]:
 FLAT = of(TEST_SQL, "sampler_of_a_flat_q_is_uniform_up_to_the_edge")
 SHAPE = FLAT + of(TEST_SQL, "reward_of_the_action_gives_the_soft_value_and_the_boltzmann_policy")
 BELLMAN = of(TEST_DDPG, "the_loss_is_the_bellman_error_of_the_targets")
+SOLVED = of("tests/training/test_solve.py", "what_is_learned_is_the_fixed_point")
+FIGURES = of("tests/training/test_solve.py", "the_figures_are_those_of_the_oracle")
 CALIBRATION = "calibration_starts_at_the_return_of_the_mean_reward"
 
 BUGS: tuple[Bug, ...] = (
@@ -288,5 +290,79 @@ BUGS: tuple[Bug, ...] = (
         (("own = [log_weights(x, log_density, alpha) for x, alpha in zip(q, temperatures, strict=True)]",
           "own = [log_weight for _ in q]"),),
         of("tests/training/test_gpi.py", "draws_are_weighted_by_each_skills_own_policy"), (),
+    ),
+    # What is learned off-policy, and extracted.
+    Bug(
+        "no target network", SQL,
+        (("state.target, state.sampler, batch", "state.critic, state.sampler, batch"),),
+        of(TEST_SQL, "the_loss_is_the_bellman_error_of_the_target_network"), ("sql",),
+    ),
+    Bug(
+        "sampler follows the target network", SQL,
+        (("state.critic, state.sampler, state.sampler_opt", "state.target, state.sampler, state.sampler_opt"),),
+        of(TEST_SQL, "the_sampler_follows_the_critic_and_not_its_target"), ("sql",),
+    ),
+    Bug(
+        "unit of the critic ignored", SQL,
+        (("self.temperature if self.critic_unit is None else self.critic_unit", "self.temperature"),),
+        of(TEST_SQL, "the_critics_unit_is_the_temperature_unless_given"), (),
+    ),
+    Bug(
+        "extraction at the default temperature", "training/offline.py",
+        (("return SQL(temperature=temperature, sampler_learning_rate", "return SQL(sampler_learning_rate"),),
+        of("tests/training/test_offline.py", "a_policy_is_extracted_at_the_temperature_of_the_composition"), (),
+    ),
+    Bug(
+        "correction bootstraps in the present state", "training/correct.py",
+        (("learner.target(batch.next_obs", "learner.target(batch.obs"),),
+        SOLVED, (),
+    ),
+    Bug(
+        "level of the correction shifted the wrong way", "training/correct.py",
+        (("values.level + shift, learner.target.level + shift", "values.level - shift, learner.target.level - shift"),),
+        SOLVED, (),
+    ),
+    Bug(
+        "members learn from the same rows", "training/correct.py", (("x[rows[index]]", "x[index]"),),
+        of("tests/training/test_solve.py", "every_member_learns_from_its_own_rows"), (),
+    ),
+    Bug(
+        "every block of states has the same draws", "training/correct.py",
+        (("jax.random.fold_in(root, numbers[0])", "jax.random.fold_in(root, 0)"),),
+        of("tests/training/test_correct.py", "a_survey_repeats_itself_and_knows_terminal_steps"), (),
+    ),
+    Bug(
+        "correction bootstraps at other weights", "training/reweigh.py",
+        (("[seen.next_observation, weights]", "[seen.next_observation, weights[::-1]]"),),
+        of("tests/training/test_correct.py", "each_row_of_all_weights_has_its_own_weights_and_their_temperature"), (),
+    ),
+    Bug(
+        "bounds exchanged", "explanation.py",
+        (("c, lemma, theorem, later = (heads", "c, theorem, lemma, later = (heads"),), FIGURES, (),
+    ),
+    Bug(
+        "regret without what is lost here", "explanation.py",
+        (("regret = _lose_here(c, log_weight, temperature) + expect", "regret = expect"),),
+        FIGURES, (),
+    ),
+    Bug(
+        "overestimate added to what acting at random loses", "explanation.py",
+        (('above_random - figures["overestimate"].mean', 'above_random + figures["overestimate"].mean'),),
+        of("tests/test_explanation.py", "what_acting_at_random_loses_is_beside_the_optimum_and_not_the_sum"), (),
+    ),
+    # Tasks.
+    Bug(
+        "touch of the tower forgiven", "tasks/stacking.py",
+        (('(readings["held"] > 0.0) & (readings["collided"] == 0.0)', '(readings["held"] > 0.0)'),),
+        of("tests/tasks/test_stacking.py", "success_of_avoiding_is_to_be_near_without_a_touch"), (),
+    ),
+    Bug(
+        "friction added to what the motors do", "tasks/sawyer.py",
+        (("data.ctrl * limits - damping", "data.ctrl * limits + damping"),),
+        of("tests/tasks/test_sawyer.py", "the_force_is_what_the_motors_do_beyond_their_friction"), (),
+    ),
+    Bug(
+        "effort is rewarded", "tasks/peaks.py", (('"action": -ACTION_WEIGHT', '"action": ACTION_WEIGHT'),),
+        of("tests/tasks/test_peaks.py", "the_reward_is_the_height_less_the_effort"), (),
     ),
 )  # fmt: skip

@@ -142,7 +142,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         means = [row[mode]["mean"] for row in rows if row["task"] == task and row["how"] == how]
         summary.append({
             "task": task, "how": how, "mode": mode, "seeds": means, "mean": float(np.mean(means)),
-            "std_over_seeds": float(np.std(means)), "bar": BARS[task],
+            "std_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0, "bar": BARS[task],
             "seeds_at_bar": sum(mean <= BARS[task] for mean in means), "paper": PAPER[task],
         })  # fmt: skip
     return summary

@@ -75,7 +75,7 @@ def test_every_command_explains_its_options(capsys, name):
             ["compose", "a", "b", "--weights", "x", "y"],
             "--weights: Could not find valid parse for arguments: ['x', 'y']",
         ),
-        (["compose", "a", "b", "--steps", "0"], "extraction needs steps >= 1"),
+        (["compose", "a", "b", "--steps", "0"], "steps is 0; it must be from 1 to"),
         (["eval"], "Missing from qompose eval: STR Directory of a skill or run"),
         (["eval", "a", "b"], "Unrecognized options: b"),
         (["eval", "a", "--mode", "greedy"], "Expected one of ('sample', 'resample', 'best')"),

@@ -132,6 +132,18 @@ def test_a_run_goes_to_a_folder_of_its_name_and_seed(run, tiny_flags, tmp_path):
     assert not list(tmp_path.rglob("events.out.tfevents.*"))
 
 
+def test_the_command_that_a_training_recommends_works_for_an_environment_of_a_module(
+    run, tiny_flags, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    register = 'gymnasium.register("FreshRobot-v0", gymnasium.spec("CommandsFaulty-v0").entry_point)'
+    (tmp_path / "fresh_robot.py").write_text(f"import gymnasium\n{register}\n")
+    flags = ["--env", "fresh_robot:FreshRobot-v0", "--env-option", "fault=null"]
+    (line,) = run("train", *flags, *tiny_flags).splitlines()[1:]
+    assert line == f"try it: qompose eval runs/fresh-robot-s0 {' '.join(flags)}"
+    assert "fresh-robot on fresh_robot:FreshRobot-v0" in run(*line.split()[3:], "--episodes", 1)
+
+
 def test_resuming_continues_to_the_same_skill(run, tiny_runs, tiny_flags, tiny_skills, tmp_path):
     shutil.copytree(tiny_runs["top"], "run", symlinks=True)
     shutil.rmtree("run/skill")
@@ -305,6 +317,11 @@ def test_a_composition_is_corrected_on_demand(ask, endless_skills, tmp_path):
     assert answer["correction"]["steps"] == 3 and answer["extraction"]["steps"] == 0
     skill = load(answer["skill"])
     assert skill.critic.spec["kind"] == "corrected" and skill.act(np.zeros(2, np.float32)).shape == (2,)
+    assert not answer["correction"]["residuals"]
+    again = ask(
+        "compose", *folders, "--correct", "--correct-steps", 3, "--correct-residuals", "--no-extract", "--name", "c"
+    )
+    assert again["correction"]["residuals"]
 
 
 # ------------------------------------------------------------------------------------------------------- explain

@@ -297,3 +297,19 @@ def test_the_command_trains_in_processes_of_their_own(tmp_path):
     assert [entry["environment_steps"] for entry in report["skills"]] == [1200, 1200, 0]
     assert (tmp_path / "demo" / "push-left.log").exists() and (tmp_path / report["video"]).exists()
     assert "Traceback" not in done.stderr and "report: demo/report.json" in done.stdout
+
+
+def test_the_figures_stay_where_the_film_fails(tiny, no_training, done, tmp_path, monkeypatch, capsys):
+    skills = {name: done["folder"] / name / "skill" for name in NAMES[:2]}
+    monkeypatch.setattr(demo, "shipped_skills", lambda: skills)
+
+    def fail(*_, **__):
+        assert json.loads((tmp_path / "out" / "report.json").read_text())["skills"]
+        raise QomposeError("the disk is full")
+
+    monkeypatch.setattr(video, "record_many", fail)
+    assert main(["demo", "--pretrained", "--output-dir", str(tmp_path / "out"), "--episodes", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "video: none: the disk is full" in out and "in the paper" in out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["video_note"] == "none: the disk is full" and "video" not in report

@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 
 import gymnasium
@@ -52,12 +53,12 @@ def growing():
 @pytest.mark.parametrize("episodes", [1, 7, 50, 53])
 def test_exactly_the_episodes_asked_for(right, growing, episodes):
     result = evaluate(right, growing, episodes)
-    assert len(result.episodes) == episodes and Growing.made == min(episodes, 50)
+    assert len(result.episodes) == episodes and Growing.made == min(episodes, 8)
     assert result.summary()["episodes"] == episodes
 
 
 def test_long_episodes_count_as_often_as_short_ones(right, growing, monkeypatch):
-    monkeypatch.setattr(evaluation, "LANES", 2)
+    monkeypatch.setattr(evaluation, "FOREIGN_LANES", 2)
     result = evaluate(right, growing, 16)
     assert sorted(result.values("length")) == sorted([1, 2, 3, 4] * 4)
     assert result.summary()["return"] == {"mean": 2.5, "std": pytest.approx(1.25**0.5), "median": 2.5}
@@ -201,3 +202,17 @@ def test_a_policy_draws_from_one_stream(right):
     rng = np.random.default_rng(5)
     for step in range(2):
         assert np.array_equal(policy(observations, step), right.act(observations, mode="sample", rng=rng))
+
+
+def test_a_figure_that_there_is_not_is_refused_with_those_there_are(right):
+    result = evaluate(right, episodes=1)
+    with pytest.raises(QomposeError, match=r"^MultiGoal says nothing of 'height'; it has distance, goal, length, ret"):
+        result.values("height")
+
+
+def test_an_environment_that_takes_too_long_is_given_up_and_may_be_given_longer(right, growing, monkeypatch):
+    monkeypatch.setattr(Growing, "__init__", lambda self: time.sleep(0.2))
+    with pytest.raises(QomposeError, match=r"no answer in 0\.3 s \(env_timeout\)"):
+        evaluate(right, growing, 8, env_timeout=0.3)
+    with pytest.raises(QomposeError, match=r"^env_timeout is 0; give seconds"):
+        evaluate(right, growing, 8, env_timeout=0)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from qompose.skill.artifact import Skill, check_place
 from qompose.skill.expression import Expression, from_weights, gpi, spell_sum, title_of
 from qompose.skill.notation import read_expression
 from qompose.store import parse_json
+from qompose.tasks import task_named
 from qompose.training.correct import Correction
 from qompose.training.offline import Extraction
 from qompose.training.online import Training
@@ -95,7 +97,10 @@ def train(
     if json:
         return answer
     print(f"skill saved in {answer['skill']}")
-    print(f"try it: qompose eval {directory}")
+    said: list[str] = []  # what counts only if the user says it: see `choose_task`
+    if task_named(env) is None and (":" in env or env_option):
+        said = ["--env", env, *(["--env-option", *env_option] if env_option else [])]
+    print(f"try it: {shlex.join(['qompose', 'eval', str(directory), *said])}")
     return None
 
 
@@ -289,6 +294,7 @@ def eval(
     goal_x: float | None = None,
     goal_y: float | None = None,
     env_option: tuple[str, ...] = (),
+    env_timeout: float = PATIENCE,
     json: Switch = False,
 ) -> dict[str, Any] | None:
     """Run a skill for a number of episodes.
@@ -302,13 +308,14 @@ def eval(
         goal_x: For PushTo: x of the goal, in metres.
         goal_y: For PushTo: y of the goal, in metres.
         env_option: Further options of the environment, as key=value.
+        env_timeout: Seconds that somebody else's environment may take to be made, or for one step of all lanes.
         json: Print the answer as JSON.
     """
     loaded = load(skill, replay=False)
     env, options = choose_task(loaded, env, _env_options(env_option, goal_x=goal_x, goal_y=goal_y))
     with bars() as shown:
         result = evaluate(
-            loaded, env, episodes, mode=mode, seed=seed, options=options,
+            loaded, env, episodes, mode=mode, seed=seed, options=options, env_timeout=env_timeout,
             on_step=lambda done: shown.update(loaded.name, done, episodes),
         )  # fmt: skip
     summary = result.summary()
@@ -336,6 +343,7 @@ def record(
     goal_y: float | None = None,
     env_option: tuple[str, ...] = (),
     meshes: Path | None = None,
+    env_timeout: float = PATIENCE,
     overwrite: Switch = False,
     json: Switch = False,
 ) -> dict[str, Any] | None:
@@ -353,6 +361,7 @@ def record(
         env_option: Further options of the environment, as key=value.
         meshes: Directory of meshes to draw Sawyer with: base, l0 to l6 and head, .stl or .obj, each in the frame of its
             link. Nothing else changes.
+        env_timeout: Seconds that somebody else's environment may take to be made, or for one step.
         overwrite: Replace the file if it exists.
         json: Print the answer as JSON.
     """
@@ -363,7 +372,7 @@ def record(
     with bars() as shown:
         facts = video.record(
             loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, meshes=meshes,
-            overwrite=overwrite,
+            env_timeout=env_timeout, overwrite=overwrite,
             on_step=lambda done, total: shown.update("recording", done, total),
         )  # fmt: skip
     if json:

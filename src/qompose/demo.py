@@ -65,13 +65,21 @@ def run_demo(
         composed = _timed(seconds, "extraction", lambda: _compose(parts, output_dir, seed, shown))
         everything = {**skills, COMPOSED: composed}
         results = _timed(seconds, "evaluation", lambda: _evaluate_all(everything, episodes, seed, shown))
-        report = _report(everything, results, seconds, seed, pretrained)
+        report = _report(everything, results, seed, pretrained)
+        path = output_dir / "report.json"
+
+        def save() -> None:
+            report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+            path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+        save()  # whatever becomes of picture and video
         report["picture"] = _timed(seconds, "picture", lambda: _draw(results, output_dir))
         if video:
-            report["video"] = _timed(seconds, "video", lambda: _film(everything, output_dir, seed, shown))
-        report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
-        path = output_dir / "report.json"
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            try:
+                report["video"] = _timed(seconds, "video", lambda: _film(everything, output_dir, seed, shown))
+            except QomposeError as error:
+                report["video_note"] = f"none: {error}"
+        save()
     return {**report, "report": str(path)}
 
 
@@ -94,9 +102,9 @@ def print_report(report: dict[str, Any]) -> None:
     # A column for each skill, so that it fits into 80 letters.
     print_table(title, ("", *(entry["name"] for entry in report["skills"])), [(name, *rows[name]) for name in rows])
     print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items()))
-    for name in ("picture", "video", "report"):
+    for name in ("picture", "video", "video_note", "report"):
         if report.get(name):
-            print(f"{name}: {report[name]}")
+            print(f"{name.removesuffix('_note')}: {report[name]}")
 
 
 @contextlib.contextmanager
@@ -222,9 +230,8 @@ def _evaluate_all(skills: dict[str, Skill], episodes: int, seed: int, shown: Bar
 
 
 def _report(
-    skills: dict[str, Skill], results: dict[str, dict[str, Evaluation]], seconds: dict[str, float], seed: int,
-    pretrained: bool,
-) -> dict[str, Any]:  # fmt: skip
+    skills: dict[str, Skill], results: dict[str, dict[str, Evaluation]], seed: int, pretrained: bool
+) -> dict[str, Any]:
     entries = []
     for task, skill in skills.items():
         facts = skill.provenance

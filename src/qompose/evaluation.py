@@ -11,12 +11,14 @@ import numpy as np
 
 from qompose.envs.episodes import run_episodes
 from qompose.envs.lockstep import Lockstep
+from qompose.envs.watchdog import PATIENCE
 from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import task_named
 from qompose.types import Policy, QomposeError, check_options, show
 
-# More lanes than this gain nothing: the networks' cost per observation no longer falls.
-LANES = 50
+# More lanes than this gain nothing: the networks' cost per observation no longer falls. Somebody else's environment may
+# take long to be made: no more of it than a training has.
+LANES, FOREIGN_LANES = 50, 8
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,12 @@ class Evaluation:
     seed: int = 0
 
     def values(self, name: str) -> np.ndarray:
-        """One figure of every episode: `return`, `length`, `success`, `distance`, `puck_x`, ..."""
+        """One figure of every episode (episodes,): `return`, `length`, `success`, `distance` (m), `puck_x` (m), ...
+
+        Raises QomposeError for a figure that not every episode has, with those there are.
+        """
+        if not all(name in episode for episode in self.episodes):
+            raise QomposeError(f"{self.env} says nothing of {show(name)}; it has {', '.join(self._shared())}")
         return np.array([episode[name] for episode in self.episodes], dtype=np.float64)
 
     def summary(self) -> dict[str, Any]:
@@ -37,13 +44,15 @@ class Evaluation:
         result: dict[str, Any] = {
             "env": self.env, "mode": self.mode, "seed": self.seed, "episodes": len(self.episodes),
         }  # fmt: skip
-        shared = set.intersection(*(set(episode) for episode in self.episodes)) - {"lane"}
-        for name in sorted(shared):
+        for name in self._shared():
             values = self.values(name)
             result[name] = {
                 "mean": float(values.mean()), "std": float(values.std()), "median": float(np.median(values)),
             }  # fmt: skip
         return result
+
+    def _shared(self) -> list[str]:
+        return sorted(set.intersection(*(set(episode) for episode in self.episodes)) - {"lane"})
 
 
 def skill_policy(skill: Skill, mode: str, seed: int) -> Policy:
@@ -88,11 +97,13 @@ def evaluate(
     seed: int = 0,
     options: dict[str, Any] | None = None,
     episode_steps: int | None = None,
+    env_timeout: float = PATIENCE,
     on_step: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run a skill, by default on the task it was trained for.
 
-    `episode_steps`: of an episode, those of the environment unless given; a foreign one is only cut. `mode` is how it
+    `episode_steps`: of an episode, those of the environment unless given; a foreign one is only cut, and may take
+    `env_timeout` seconds to be made, and as long for one step of all lanes. `mode` is how it
     acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's Q as the
     candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment
     or one whose spaces, observations or action limits are not the skill's.
@@ -101,7 +112,8 @@ def evaluate(
         raise QomposeError(f"episodes is {show(episodes)}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
-    lockstep = Lockstep.make(env, min(episodes, LANES), options, episode_steps=episode_steps)
+    lanes = min(episodes, FOREIGN_LANES if task_named(env) is None else LANES)
+    lockstep = Lockstep.make(env, lanes, options, episode_steps=episode_steps, patience=env_timeout)
     try:
         check_spaces(skill, lockstep)
         return Evaluation(env, run_episodes(policy, lockstep, episodes, seed=seed, on_step=on_step), mode, seed)

@@ -25,6 +25,7 @@ from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target, soft_minimum
+from qompose.tasks import task_named
 from qompose.training.correct import (
     Correction,
     Survey,
@@ -156,8 +157,8 @@ class Explanation:
             f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
             "",
             *(
-                f"{name} has been where {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of the states are"
-                for name, share in self.coverage.items()
+                f"{mine} has been where {x.mean:.0%} [{x.low:.0%}, {x.high:.0%}] of the states of {theirs} are"
+                for (mine, theirs), x in ((pair.split(" on "), share) for pair, share in self.coverage.items())
             ),
             *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
             *(["they are taken off, as far as the replays show them"] if self.residuals else []),
@@ -192,7 +193,7 @@ def explain(
     It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead; with
     `options.residuals` these are taken off, as by `learn_correction`, as far as the replays show them: the regret is
     that against the optimum of the tasks' own rewards. The tasks must be qompose's, and D* is not claimed.
-    `options`: 8000 steps unless given, twice the default of `Correction`.
+    `options` says how they learn, in 8000 steps unless it says how many.
     `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
     `states`: (n, obs), those over which C, C*, D* and the regret are averaged instead, such as where episodes begin.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay,
@@ -204,7 +205,9 @@ def explain(
     check_correctable(skills)
     if find_misfit("int", members) or not 2 <= members < PIECES:
         raise QomposeError(f"members is {show(members)}; give 2, to see whether they agree, to {PIECES - 1}")
-    options = options or Correction(steps=STEPS)
+    options = options or Correction()
+    steps = options.steps or STEPS
+    options, short = replace(options, steps=steps), replace(options, steps=-(-steps // SHARE_OF_STEPS))
     temperature = choose_temperature(expression, "sql", temperature)
     assert temperature is not None
     lengths = [0 if skill.replay is None else len(skill.replay.reward) for skill in skills]
@@ -219,8 +222,7 @@ def explain(
     kappa = unit_of(seen.kappa, temperature)
     # Of C, C*, D* and the regret that is left after a step.
     units = (temperature, kappa, kappa / (1.0 - skills[0].discount ** 2) ** 0.5, temperature)
-    short = replace(options, steps=-(-options.steps // SHARE_OF_STEPS))
-    total = options.steps + short.steps
+    total = steps + short.gradient_steps
 
     def tell(done: int, _: int, before: int = 0) -> None:
         if on_progress is not None:
@@ -231,13 +233,16 @@ def explain(
     if given is not None:
         over = survey(skills, weights, temperature, given, options)
     figures = _measure(values, over, temperature)
-    above_random = _beside_random(skills, weights, temperature, seen, over, short, partial(tell, before=options.steps))
+    above_random = _beside_random(skills, weights, temperature, seen, over, short, partial(tell, before=steps))
     figures["random"] = above_random - figures["overestimate"].mean
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0, alike=alike)
+    verdict, reason = _judge(
+        figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0, alike=alike,
+        known=all(task_named(str(skill.task["id"])) is not None for skill in skills),
+    )  # fmt: skip
     axes, columns = _choose_axes(skills[0])
     return Explanation(
         names=names,
@@ -490,11 +495,12 @@ def _judge(
     residuals: bool = False,
     avoided: bool = False,
     alike: bool = True,
+    known: bool = True,
 ) -> tuple[str, str]:
     """The verdict and its reason by the rules of thumb above; own_errors: what the critics' residuals may add up to.
 
     residuals: they were taken off, where the replays show them. avoided: some weight is negative. alike: the tasks are
-    known to end in the same states.
+    known to end in the same states. known: the tasks' rewards are.
     """
     regret, random = figures["regret"], figures["random"]
     caveats = []
@@ -523,9 +529,9 @@ def _judge(
             "far as the replays show them"
         )
     elif own_errors > little:
+        advice = " (`--residuals` takes them off as far as the replays show them)" if known else ""
         caveats.append(
-            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g} "
-            "(`--residuals` takes them off as far as the replays show them)"
+            f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g}{advice}"
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     if regret.high <= little:

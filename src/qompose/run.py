@@ -1,7 +1,7 @@
 """The run directory: what was asked for, what happened, and the last good state.
 
-    config.json   command.txt   system.json   transitions.log   metrics.jsonl   events.out.tfevents.*
-    checkpoints/<step>/   last
+    config.json   command.txt   system.json   transitions.log   metrics.jsonl   events.out.tfevents.*   .lock
+    checkpoints/<step>/   last   skill/
 
 A checkpoint appears whole or not at all, and the one before it is removed only after the new one is on the disk.
 """

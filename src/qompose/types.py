@@ -1,4 +1,4 @@
-"""Words that every layer shares: errors, transitions, and what an agent and a policy are."""
+"""Words that every layer shares: errors, transitions, and what a policy is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def find_misfit(annotation: str, value: Any) -> str | None:
     return None if fits else words
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON knows, also within lists; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(as_plain(item) for item in value)
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, Integral):
@@ -58,10 +61,8 @@ def check_kinds(settings: Any) -> None:
         wanted = find_misfit(str(field.type), value)
         if wanted is not None:
             raise QomposeError(f"{field.name} is {show(value)}; give {wanted}")
-        # NumPy's numbers are none that JSON knows.
-        if isinstance(value, list | tuple):
-            value = tuple(_plain(item) for item in value)
-        object.__setattr__(settings, field.name, _plain(value))
+        plain = as_plain(value)
+        object.__setattr__(settings, field.name, tuple(plain) if isinstance(plain, list) else plain)
 
 
 def check_options(options: Any) -> dict[str, Any]:
@@ -92,24 +93,4 @@ class Policy(Protocol):
 
     def __call__(self, observations: Any, step: int) -> Any:
         """Return actions (lanes, act) for observations (lanes, obs) at lock-step `step`."""
-        ...
-
-
-class Agent(Protocol):
-    """A frozen module of hyperparameters with `init / act / policy / update`; its state is a named module."""
-
-    def init(self, observation_size: int, action_size: int, *, key: Any) -> Any:
-        """Return a fresh state."""
-        ...
-
-    def act(self, state: Any, observation: Any, *, key: Any) -> Any:
-        """Return one exploratory action (act,) in [-1, 1] for one observation (obs,)."""
-        ...
-
-    def policy(self, state: Any, observation: Any, *, key: Any) -> Any:
-        """Return one action (act,) of the policy that is evaluated and saved: no noise is added for exploration."""
-        ...
-
-    def update(self, state: Any, batch: Transition, *, key: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the state after one gradient step on a batch, and a dict of scalar diagnostics."""
         ...

@@ -85,11 +85,52 @@ def test_action_lies_in_the_box_and_follows_the_key():
     np.testing.assert_array_equal(actions, probes.actions(SMALL.policy, state, data.observation[0], 64))
 
 
+@pytest.mark.parametrize(("given", "unit"), [(None, 0.1), (0.3, 0.3)])
+def test_the_critics_unit_is_the_temperature_unless_given(given, unit):
+    agent, data = replace(SMALL, critic_unit=given), make_transitions()
+    state = agent.calibrate(fresh(agent, data), data)
+    assert float(state.critic.scale) == float(state.target.scale) == pytest.approx(unit)
+    expected = float(data.reward.mean()) / (1.0 - agent.discount)
+    assert float(state.critic.offset) == float(state.target.offset) == pytest.approx(expected, rel=1e-4)
+
+
 # The target network.
 
 
 def test_target_moves_by_its_rate():
     probes.check_target_moves_by_its_rate(PROBE, lambda state: (state.critic, state.target))
+
+
+def test_the_loss_is_the_bellman_error_of_the_target_network():
+    data = make_transitions(terminated=0.0)
+    other = SMALL.init(2, 1, key=jax.random.key(9)).critic
+    state = replace(fresh(SMALL, data), target=other)
+
+    @jax.jit
+    def both(state, data, key, again):
+        value, _ = SMALL.estimate_value(other, state.sampler, data.next_observation, key=key)
+        error = state.critic(data.observation, data.action) - data.reward - SMALL.discount * value
+        return 0.5 * jnp.mean(error**2), SMALL.improve_critic(state, data, key=again)[1]["critic_loss"]
+
+    expected, found = both(state, data, jax.random.key(1), jax.random.key(1))
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_sampler_follows_the_critic_and_not_its_target():
+    data = make_transitions()
+    state = replace(fresh(SMALL, data), target=SMALL.init(2, 1, key=jax.random.key(9)).critic)
+
+    @jax.jit
+    def both(state, data, key, policy_key):
+        after, _ = SMALL.update(state, data, key=key)
+        step = SMALL.improve_policy(
+            after.critic, state.sampler, state.sampler_optimiser, data.observation, key=policy_key
+        )
+        return after.sampler, step[0]
+
+    found, expected = both(state, data, jax.random.key(1), jax.random.split(jax.random.key(1))[1])
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_target_is_copied_at_intervals():

@@ -226,7 +226,7 @@ def test_diverged_transitions_are_dropped_and_counted():
         step = lanes.step(np.zeros((3, 3)))
     step = lanes.step(np.zeros((3, 3)))
     assert [(episode["lane"], episode["length"]) for episode in step.episodes] == [(0, 300), (2, 300)]
-    assert {"distance", "puck_x", "puck_y", "success", "is_success"} < set(step.episodes[0])
+    assert {"distance", "puck_x", "puck_y", "success"} < set(step.episodes[0]) and "is_success" not in step.episodes[0]
 
 
 def test_tasks_see_exactly_the_actions_that_are_stored():
@@ -296,3 +296,21 @@ def test_whole_numbers_beyond_all_measure_are_refused_as_rewards(monkeypatch):
     monkeypatch.setattr(lanes.env, "step", huge)
     with pytest.raises(QomposeError, match=r"the reward is beyond 1e\+15"):
         lanes.step(np.full((2, 2), 0.5))
+
+
+def test_success_by_the_name_of_stable_baselines_is_success():
+    class Named(Counting):
+        def __init__(self, more):
+            super().__init__(0)
+            self.more = more
+
+        def step(self, action):
+            *rest, info = super().step(action)
+            return (*rest, info | {"is_success": True} | self.more)
+
+    for more, success in (({}, 1.0), ({"success": False}, 0.0)):
+        lanes = Lockstep(SyncVectorEnv([lambda more=more: Named(more)]), "Named-v0")
+        lanes.reset(seed=0)
+        found = [episode for _ in range(6) for episode in lanes.step(np.full((1, 2), 0.5)).episodes]
+        assert found and all(episode["success"] == success for episode in found)
+        assert not any("is_success" in episode for episode in found)

@@ -7,6 +7,7 @@ from qompose.cli import main
 from qompose.paper import composition, operators
 from qompose.paper.study import Study
 from qompose.soft import finite
+from qompose.soft.compose import prefer_values
 from qompose.store import write_json
 
 
@@ -58,3 +59,29 @@ def test_the_command_writes_figures_and_pictures(tmp_path, monkeypatch, capsys):
     assert record["runs_made_by"] == [{"commit": "c"}] and not (made.folder / "runs").exists()
     for name in ("temperature", "operators"):
         assert (made.folder / f"composition_{name}.png").stat().st_size > 1000
+
+
+def test_the_other_operators_lose_what_their_energies_lose():
+    alpha, slack = 0.1, composition.SLACK
+    reward, kernel = composition.draw_problem("modes", 3, np.random.default_rng(1))
+    q = finite.optimal_q(reward, kernel[None], np.full(3, alpha))
+    composed, width = reward.mean(axis=0), composition.WIDTH * composition.SLACK
+
+    def worth(policy):
+        return finite.policy_value(finite.evaluate(composed, kernel, policy, alpha), policy, alpha).mean()
+
+    def least(high, low):  # the first is preferred to the second, and both to the third
+        return prefer_values(high, high.max(axis=-1, keepdims=True), low, slack, width, composition.PRICE * width)
+
+    energies = {
+        "prefer": least(q[0], least(q[1], q[2])),
+        "or": alpha * np.log(np.mean(np.exp(q / alpha), axis=0)),
+    }  # fmt: skip
+    best = finite.state_value(finite.optimal_q(composed, kernel, alpha), alpha).mean()
+    span = best - worth(np.ones_like(composed))
+    found = composition.measure(reward, kernel, alpha)
+    for name, energy in energies.items():
+        expected = (best - worth(finite.boltzmann(energy, alpha))) / span
+        assert found[name][0] == pytest.approx(expected, rel=1e-6), name
+    reverse = (best - worth(finite.boltzmann(least(q[2], least(q[1], q[0])), alpha))) / span
+    assert abs(found["prefer"][0] - reverse) > 1e-3

@@ -123,3 +123,25 @@ def test_an_episode_goes_on_for_eight_seconds_after_it_is_disturbed(study, monke
     monkeypatch.setattr(Study, "write_episodes", lambda *_: None)
     fig5.measure(study, Case("sql", fig5.TASK, 0))
     assert lengths == [[160], [200], [240]] * 2
+
+
+def test_each_policy_at_the_tower_is_what_it_is_called(monkeypatch, tmp_path, tiny_skills):
+    parts = dict(zip(fig6.PARTS, tiny_skills.values(), strict=True))
+    stack, avoid = parts.values()
+    study, given = Study(tmp_path, 4, 2000), []
+
+    def compose(expression, **how):
+        given.append((repr(expression), how["extract"], how["correct"], how["options"].seed, how["correction"].seed))
+        return "composed"
+
+    monkeypatch.setattr(fig6, "compose", compose)
+    monkeypatch.setattr(fig6, "load", {study.run_of(Case("sql", task, 3)): skill for task, skill in parts.items()}.get)
+    made = {policy: fig6.make_policy(study, policy, 3) for policy in fig6.POLICIES}
+    assert made["stack"] is stack and made["avoid"] is avoid
+    plain, heavy = f"{stack.name} & {avoid.name}", f"{stack.name} & 3*{avoid.name}"
+    composed = [policy for policy in fig6.POLICIES if policy not in ("stack", "avoid")]
+    assert dict(zip(composed, given, strict=True)) == {
+        "composed": (plain, False, False, 3, 3), "composed 1:3": (heavy, False, False, 3, 3),
+        "extracted": (plain, True, False, 3, 3), "extracted 1:3": (heavy, True, False, 3, 3),
+        "corrected": (plain, True, True, 3, 3),
+    }  # fmt: skip

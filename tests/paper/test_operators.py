@@ -2,12 +2,17 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from qompose.cli import main
+from qompose.evaluation import Evaluation
 from qompose.paper import operators
 from qompose.paper.study import CORNERS, Study
+from qompose.shipped import load
+from qompose.skill.expression import prefer
 from qompose.store import write_json
+from qompose.training import offline
 from qompose.training.correct import Correction
 
 QUICK = Correction(steps=20, batch_size=16, hidden=(8,), candidates=16)
@@ -46,8 +51,12 @@ def test_every_operator_is_measured_and_what_has_no_temperature_is_none(study, m
     assert record["figures"]["or"] is None
     for name in ("mean", "half-corrected", "corrected", "gpi", "prefer", "constituents", "from scratch"):
         assert set(record["figures"][name]) == set(operators.FIGURES), name
-    peaks, _ = operators.composed_peaks("modes, unequal temperatures")
-    assert record["uniform"] == operators._uniform_return("Peaks", {"peaks": peaks}, 0)
+
+
+def test_what_acts_uniformly_pays_for_it():
+    # 30 steps of 0.05 ‖a‖², on average 2/3, and a hill of no height.
+    found = operators._uniform_return("Peaks", {"peaks": [[0.0, 0.0, 1e-6]]}, 0)
+    assert found == pytest.approx(-1.0, abs=0.05)
 
 
 def test_a_loss_is_a_share_of_what_the_uniform_policy_loses():
@@ -87,3 +96,34 @@ def test_references_of_the_pusher_are_those_of_table_1(tmp_path):
     assert [need.parent.parent.name for need in job.needs] == [
         "sql-push-left-s2", "sql-push-bottom-s2", "sql-push-bottom-left-s2",
     ]  # fmt: skip
+
+
+def test_each_operator_is_what_it_is_called(study, monkeypatch):
+    made = {}
+
+    def evaluate(skill, *_, **__):
+        made.setdefault(skill.name, []).append(skill)
+        return Evaluation("Peaks", [dict.fromkeys(operators.FIGURES, 0.0)])
+
+    monkeypatch.setattr(operators, "Correction", partial(replace, QUICK))
+    monkeypatch.setattr(operators, "evaluate", evaluate)
+    operators.measure(study, "modes, unequal temperatures", 0)
+    names = operators.PROBLEMS["modes, unequal temperatures"]
+    first, second = (load(operators.training_job(study, name, 0).file.parent) for name in names)
+    where = first.replay.observation[:40]
+    actions = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
+
+    def q(skill):
+        return skill.q(where, actions)
+
+    (mean,), (half,) = made["mean"], made["half"]
+    corrected, with_residuals = made["corrected"]
+    np.testing.assert_allclose(q(mean), 0.5 * (q(first) + q(second)), rtol=1e-5)
+    np.testing.assert_allclose(q(half), 0.5 * (q(mean) + q(corrected)), rtol=1e-5)
+    assert [skill.provenance["correction"]["residuals"] for skill in (corrected, with_residuals)] == [False, True]
+    (preferred,) = made["prefer"]
+    expected = offline.compose(prefer(first, second, slack=operators.SLACK), extract=False)
+    np.testing.assert_array_equal(q(preferred), q(expected))
+    reverse = offline.compose(prefer(second, first, slack=operators.SLACK), extract=False)
+    assert not np.array_equal(q(preferred), q(reverse))
+    assert made["gpi"][0].composition["expression"].startswith("gpi(")

@@ -1,11 +1,12 @@
 import itertools
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from qompose.evaluation import evaluate
+from qompose.evaluation import Evaluation, evaluate
 from qompose.paper.study import ALGORITHMS, CORNERS, Case, Study, expert_means, load_case, made_by, measure, positions
 from qompose.shipped import load
 from qompose.store import read_json, write_json
@@ -156,3 +157,25 @@ def test_impossible_numbers_are_refused_before_anything_is_made(tmp_path, number
 def test_the_expert_is_measured_on_the_task_itself():
     found = expert_means("SawyerReach", "distance", "success")
     assert list(found) == ["distance", "success"] and found["success"] == 1.0 and 0.0 < found["distance"] < 0.002
+
+
+def test_another_seed_has_other_episodes_and_another_extraction(trained, monkeypatch):
+    left, seen = load_case(trained, LEFT), []
+
+    def compose(expression, *, name, options):
+        seen.append(options.seed)
+        return left
+
+    def evaluate(skill, task, episodes, *, mode, seed):
+        seen.append(seed)
+        return Evaluation(task, [{"distance": 1.0}], mode, seed)
+
+    for name, stub in (
+        ("compose", compose),
+        ("evaluate", evaluate),
+        ("load", lambda path: replace(left, name=path.name)),
+    ):
+        monkeypatch.setattr(f"qompose.paper.study.{name}", stub)
+    monkeypatch.setattr(Study, "write_episodes", lambda *_: None)
+    measure(trained, replace(MERGED, seed=3))
+    assert seen == [3, 1003, 1003]

@@ -11,9 +11,11 @@ STATES, ACTIONS, SKILLS = 6, 5, 3
 class Problem:
     """A random finite problem, three skills with unequal temperatures, weights that do not sum to one."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, deterministic=False):
         rng = np.random.default_rng(seed)
         self.kernel = 0.9 * rng.dirichlet(np.ones(STATES), (STATES, ACTIONS))
+        if deterministic:
+            self.kernel = 0.9 * np.eye(STATES)[rng.integers(STATES, size=(STATES, ACTIONS))]
         self.kernel[-1] = 0.0  # the last state is terminal
         self.temperatures, self.weights = np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.4, 0.6])
         self.alpha = float(self.weights @ self.temperatures)

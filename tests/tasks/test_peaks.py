@@ -30,3 +30,10 @@ def test_success_is_to_stand_almost_on_the_highest_peak():
 def test_peaks_that_cannot_be_are_refused(peaks):
     with pytest.raises(QomposeError, match="Peaks"):
         make_task("Peaks", peaks=peaks)
+
+
+def test_the_reward_is_the_height_less_the_effort():
+    task = make_task("Peaks", peaks=[[1.0, 2.0, 0.7]])
+    total, terms = task.reward({}, np.array([0.6, -0.8]), at(1.0, 3.0))
+    assert terms["height"] == pytest.approx(0.7 * np.exp(-0.5)) and terms["action"] == pytest.approx(-0.05)
+    assert total == pytest.approx(terms["height"] + terms["action"])

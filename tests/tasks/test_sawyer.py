@@ -1,11 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from qompose.envs.lanes import Lanes
 from qompose.tasks import make_task
-from qompose.tasks.kinematics import locate_hand, solve_angles
-from qompose.tasks.sawyer import torque_limits
-from qompose.tasks.scenes.sawyer import BRICK_MOUNT, GOAL
+from qompose.tasks.kinematics import jacobian, locate_hand, solve_angles
+from qompose.tasks.sawyer import read_arm, torque_limits
+from qompose.tasks.scenes.sawyer import BRICK_MOUNT, BRICK_SITE, GOAL
 from qompose.tasks.starts import GOAL_ANGLES, MOUNT
 
 NAMES = ("SawyerReach", "SawyerReachRandom", "SawyerStack", "SawyerAvoid", "SawyerStackAvoid")
@@ -65,3 +67,19 @@ def test_sawyer_acts_with_seven_torques_at_20_hz(name):
 def test_tasks_with_a_brick_observe_the_same():
     names = {make_task(name).observation_names for name in NAMES[2:]}
     assert len(names) == 1 and len(names.pop()) == 23
+
+
+def test_the_force_is_what_the_motors_do_beyond_their_friction():
+    rng, count = np.random.default_rng(0), 5
+    lanes = held_at((0.0, 0.0, 0.1))
+    names = ("xanchor", "xaxis", "site_xpos")
+    place = {name: np.repeat(getattr(lanes.datas[0], name)[None], count, axis=0) for name in names}
+    site = BRICK_SITE
+    columns = jacobian(place["site_xpos"][:, site], place["xanchor"][:, :7], place["xaxis"][:, :7])
+    force, torque = rng.uniform(-15.0, 15.0, (count, 3)), rng.uniform(-2.0, 2.0, (count, 3))
+    wrench, velocities = np.concatenate([force, torque], axis=1), rng.uniform(-1.0, 1.0, (count, 7))
+    damping = lanes.model.dof_damping[:7]
+    assert (damping > 0.0).all()
+    motors = np.einsum("nwj,nw->nj", columns, wrench) + damping * velocities
+    data = SimpleNamespace(qpos=np.zeros((count, 7)), qvel=velocities, ctrl=motors / torque_limits(), **place)
+    np.testing.assert_allclose(read_arm(data, site)["force"], force, atol=0.05)

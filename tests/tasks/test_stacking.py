@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import mujoco
 import numpy as np
 import pytest
@@ -5,8 +7,10 @@ import pytest
 from qompose.envs.gym import TaskEnv
 from qompose.envs.lanes import Lanes
 from qompose.tasks import make_task
-from qompose.tasks.stacking import tower_distance
-from qompose.tasks.starts import forced_bank, start_bank
+from qompose.tasks.sawyer import ELAPSED
+from qompose.tasks.scenes.sawyer import LINKS
+from qompose.tasks.stacking import OFFSET_HIGH, OFFSET_LOW, PUSH_STEPS, tower_distance
+from qompose.tasks.starts import GOAL_ANGLES, forced_bank, start_bank
 from qompose.tasks.task import relabel
 from qompose.types import QomposeError, Transition
 from tests.tasks.test_sawyer import held_at, press
@@ -191,3 +195,59 @@ def test_a_forced_configuration_comes_from_its_bank_at_four_seconds():
 def test_senseless_options_are_refused(option):
     with pytest.raises(QomposeError, match=f"SawyerStack: {next(iter(option))}="):
         make_task("SawyerStack", **option)
+
+
+def judge(task, *readings):
+    """Whether the task is solved after each of these steps."""
+    memory, seen = task.begin_memory(np.zeros(5)), []
+    for each in readings:
+        memory, judged = task.remember(memory, {"force": np.zeros(3), "touches_tower": np.array(False), **each})
+        seen.append(bool(task.success(judged)))
+    return seen
+
+
+def test_success_of_stacking_is_four_steps_in_place():
+    inside, out = {"seated": np.array(True)}, {"seated": np.array(False)}
+    steps = [inside] * 3 + [out] + [inside] * 5 + [out]
+    for name in ("SawyerStack", "SawyerStackAvoid"):
+        assert judge(make_task(name), *steps) == [False] * 7 + [True, True, False]
+
+
+def test_success_of_avoiding_is_to_be_near_without_a_touch():
+    near, far = ({"brick": np.array([0.0, 0.03, y])} for y in (0.039, 0.041))  # 49 and 51 mm
+    bump = {**near, "touches_tower": np.array(True)}
+    assert judge(make_task("SawyerAvoid"), far, near, far, near) == [False, True, False, True]
+    assert judge(make_task("SawyerAvoid"), near, bump, near) == [True, False, False]
+
+
+def test_an_episode_is_cut_outside_the_workspace_or_near_a_joint_limit_unless_it_is_disturbed():
+    low, high, angles = np.array(OFFSET_LOW), np.array(OFFSET_HIGH), np.array(GOAL_ANGLES)
+    middle = {"brick": (low + high) / 2, "joint_angles": angles}
+    beyond = [
+        {**middle, "brick": np.where(np.arange(3) == axis, wall + side * 0.001, middle["brick"])}
+        for side, walls in ((-1.0, low), (1.0, high)) for axis, wall in enumerate(walls)
+    ]  # fmt: skip
+    limits = np.array([link.limits for link in LINKS])
+    bent = [
+        {**middle, "joint_angles": np.where(np.arange(7) == joint, limits[joint, end] + inside, angles)}
+        for end, inside in ((0, 0.049), (1, -0.049)) for joint in range(7)
+    ]  # fmt: skip
+    for name in ("SawyerStack", "SawyerAvoid", "SawyerStackAvoid"):
+        task = make_task(name)
+        assert not task.truncated(middle) and all(task.truncated(each) for each in beyond + bent)
+        for option in ({"push": 1.0}, {"forced": 0.4}):
+            assert not any(make_task(name, **option).truncated(each) for each in beyond + bent)
+
+
+def test_a_push_has_its_force_for_its_time():
+    task, data = make_task("SawyerStack", push=7.0), SimpleNamespace(xfrc_applied=np.zeros((40, 6)))
+    rng = np.random.default_rng(0)
+    for u in rng.random((20, 5)):
+        memory, found = task.begin_memory(u), []
+        for elapsed in range(1, 60):
+            memory[ELAPSED] = elapsed
+            task.disturb(data, memory)
+            found.append(np.linalg.norm(data.xfrc_applied))
+        at = np.flatnonzero(found)
+        assert (at[0], at[-1] + 1) == PUSH_STEPS == (30, 40)
+        np.testing.assert_allclose(np.array(found)[at], 7.0)

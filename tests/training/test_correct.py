@@ -12,7 +12,17 @@ from qompose.skill.expression import gpi
 from qompose.soft import finite
 from qompose.tasks import make_task
 from qompose.tasks.task import relabel
-from qompose.training.correct import Correction, _improve, _survey, check_ends, learn_correction, survey
+from qompose.training import reweigh
+from qompose.training.correct import (
+    BLOCK,
+    Correction,
+    _improve,
+    _survey,
+    check_ends,
+    learn_correction,
+    solve,
+    survey,
+)
 from qompose.training.offline import Extraction, compose
 from qompose.training.reweigh import learn_corrections
 from qompose.types import QomposeError, Transition
@@ -111,7 +121,9 @@ def test_a_survey_repeats_itself_and_knows_terminal_steps(pair):
     np.testing.assert_allclose(seen.discount, 0.99 * (1.0 - data.terminated), rtol=1e-6)
     assert seen.next_actions.shape == (1200, 8, 2) and np.abs(seen.next_actions).max() <= 1.0
     np.testing.assert_allclose(np.exp(seen.log_weight).sum(axis=1), 1.0, atol=1e-5)
-    assert np.all(seen.error >= 0.0) and not np.array_equal(seen.next_actions[0], seen.next_actions[600])
+    assert np.all(seen.error >= 0.0)
+    # Rows of two blocks have draws of their own: the last half of them is uniform, whatever the state.
+    assert not np.array_equal(seen.next_actions[0, 4:], seen.next_actions[BLOCK, 4:])
 
 
 def test_residuals_are_those_of_each_skill_with_its_own_rewards(pair):
@@ -192,7 +204,7 @@ def test_what_has_no_correction_is_refused_in_one_line(pair, corrected):
      ("target_rate", 2.0), ("batch_size", 0), ("kept", 5)],
 )  # fmt: skip
 def test_numbers_that_cannot_be_meant_are_refused(name, value):
-    with pytest.raises(QomposeError):
+    with pytest.raises(QomposeError, match=f"^{name} is "):
         replace(QUICK, **{name: value})
 
 
@@ -306,3 +318,23 @@ def test_the_certificate_and_the_bounds_are_those_of_the_oracle(problem):
     everywhere = kappa[line.place(report.positions[:, 0])].mean()
     assert report.divergence.mean == pytest.approx(everywhere, rel=0.05)
     assert report.verdict == "compose with correction"
+
+
+def test_each_row_of_all_weights_has_its_own_weights_and_their_temperature(pair, monkeypatch):
+    given = []
+    monkeypatch.setattr(reweigh, "solve", lambda *args, **more: given.append(args) or solve(*args, **more))
+    pair = pair[0], replace(pair[1], temperature=0.7)
+    learn_corrections(*pair, options=replace(QUICK, steps=1))
+    _, _, seen, rows, temperature, _ = given[0]
+    size = pair[0].observation["size"]
+    weights = seen.observation[:, size:]
+    np.testing.assert_array_equal(seen.next_observation[:, size:], weights)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(seen.temperature, weights @ np.array([0.1, 0.7], np.float32), rtol=1e-5)
+    assert np.ptp(weights[:, 0]) > 0.9 and temperature == pytest.approx(seen.temperature.mean())
+    data = unite_replays(pair)
+    np.testing.assert_array_equal(seen.observation[:, :size], data.observation)
+    np.testing.assert_array_equal(seen.next_observation[:, :size], data.next_observation)
+    again = survey(pair, weights, seen.temperature, data, replace(QUICK, steps=4))
+    np.testing.assert_array_equal(seen.kappa, again.kappa)
+    np.testing.assert_array_equal(rows, np.arange(len(data.reward))[None])

@@ -300,12 +300,12 @@ def test_a_run_becomes_an_ordinary_skill(fused, train, tmp_path):
     from qompose.shipped import load
 
     agent, (_, trained, _), _ = train("naf", *ALL)
-    case = fused.Case("MultiGoal", 0, TOP)
+    case = fused.Case("MultiGoal", 1, TOP)
     fused.fused_skill(case, agent, SHORT, trained).save(tmp_path / "top")
     skill = load(tmp_path / "top")
     assert skill.act(np.zeros(2)).shape == (2,) and np.array_equal(skill.replay.reward, trained.transitions.reward)
     assert skill.algorithm == "naf" and skill.task == {"id": "MultiGoal", "options": TOP}
-    assert skill.provenance["seed"] == 0 and skill.provenance["steps"] == 4 * ROUNDS
+    assert skill.provenance["seed"] == 1 and skill.provenance["steps"] == 4 * ROUNDS
     assert skill.provenance["results"]["distance"] == pytest.approx(trained.evaluations[-1]["eval/distance"])
 
 

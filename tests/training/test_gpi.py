@@ -67,7 +67,7 @@ def test_what_gpi_cannot_learn_is_refused_in_one_line(pair, tiny_skills):
     foreign = replace(pair[0], name="foreign", task={"id": "Pendulum-v1", "options": {}})
     composed = compose(pair[0] & pair[1], extract=False)
     for expression, message in (
-        (gpi(pair[0] & pair[1].strip()), "skill 'cooler' carries no replay, and gpi learns from it"),
+        (gpi(pair[0] & pair[1].strip()), "skill 'cooler' carries no replay to learn from"),
         (gpi(foreign & pair[0]), "learned 'Pendulum-v1', whose rewards cannot be computed"),
         (gpi(composed & pair[0]), "is composed; only the rewards of single skills"),
         (gpi(tiny_skills["right"] & tiny_skills["top"]), "'right' and 'top' end in different states"),

@@ -233,7 +233,7 @@ def test_the_seed_decides_the_extraction(corner, tiny_agent):
     ],
 )
 def test_numbers_that_cannot_be_meant_are_refused(change):
-    with pytest.raises(QomposeError) as caught:
+    with pytest.raises(QomposeError, match=f"^{next(iter(change))} is ") as caught:
         replace(QUICK, **change)
     assert "\n" not in str(caught.value)
 
@@ -419,6 +419,20 @@ def test_extraction_is_the_policy_step_of_online_training(right, top, ddpg_pair,
     monkeypatch.setattr(offline, "CHUNK", 60)
     in_other_chunks = extract()
     assert not compiled and all(np.array_equal(whole[name], in_other_chunks[name]) for name in whole)
+
+
+def test_a_policy_is_extracted_at_the_temperature_of_the_composition(right, top, monkeypatch):
+    seen, improve = [], SQL.improve_policy
+
+    def watch(self, *args, **kwargs):
+        seen.append((self.temperature, self.discount, kwargs.get("temperature")))
+        return improve(self, *args, **kwargs)
+
+    monkeypatch.setattr(SQL, "improve_policy", watch)
+    options = Extraction(steps=2, batch_size=4, hidden=(8,))
+    compose(right & top, temperature=0.03, options=options)
+    compose(right & replace(top, temperature=0.5), options=options)
+    assert seen == [(pytest.approx(alpha), right.discount, None) for alpha in (0.03, 0.3)]
 
 
 def test_ddpg_without_extraction_is_refused(ddpg_pair):

@@ -48,7 +48,7 @@ def test_what_is_worn_changes_no_bit_of_the_dynamics(folder):
 def test_a_link_without_a_mesh_keeps_its_shape(tmp_path):
     (tmp_path / "l3.obj").write_bytes(scenes.obj())
     task = make_task("SawyerReach")
-    bare, dressed = task.model(), dress(task, tmp_path)
+    bare, dressed = task.model(), dress(task, str(tmp_path))
     assert dressed.ngeom == bare.ngeom + 1 and dressed.geom("l3").rgba[3] == 0.0
     assert np.array_equal(dressed.geom("l2").rgba, bare.geom("l2").rgba)
 

@@ -124,8 +124,8 @@ def test_json_of_somebody_else_is_not_overwritten(tmp_path, run):
     with pytest.raises(QomposeError, match=r"config\.json exists"):
         draw_learning_curves(tmp_path / "config.png", [folder])
     assert (tmp_path / "config.json").read_text() == "{}"
-    for _ in range(2):  # its own it may replace
-        draw_learning_curves(tmp_path / "curves.png", [folder])
+    for suffix in ("png", "png", "svg"):  # its own it may replace
+        draw_learning_curves(tmp_path / f"curves.{suffix}", [folder])
 
 
 def test_vector_pictures_are_written_too(tmp_path):

@@ -17,7 +17,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from qompose.envs.gym import TaskVectorEnv
-from qompose.envs.watchdog import PATIENCE, within
+from qompose.envs.watchdog import PATIENCE, check_timeout, within
 from qompose.tasks import TASKS, make_task, task_named
 from qompose.types import QomposeError
 
@@ -32,6 +32,7 @@ def build_vector_env(
     longer. A foreign environment has `patience` seconds to be imported, and as many to be made. Raises QomposeError, in
     one line, for an unknown id, options that it does not take, or spaces that are not boxes.
     """
+    check_timeout(patience)
     options = options or {}
     name = task_named(env_id)
     if name is not None:

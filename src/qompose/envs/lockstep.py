@@ -253,4 +253,8 @@ class Lockstep:
                 continue  # no metric can be called so
             if values.shape == (self.num_envs,) and values.dtype.kind in "fiub" and np.isfinite(values[lane]):
                 metrics[name] = float(values[lane])
+        # The name that Stable-Baselines3 gives to it: one figure, not two.
+        if "is_success" in metrics:
+            metrics = {"success": metrics["is_success"], **metrics}
+            del metrics["is_success"]
         return {**metrics, "return": float(self._returns[lane]), "length": int(self._lengths[lane]), "lane": int(lane)}

@@ -8,8 +8,16 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from qompose.types import QomposeError, find_misfit
+
 # Seconds that a foreign environment may take to be imported or made, and for one step or reset of all lanes.
-PATIENCE = 60.0
+PATIENCE, LONGEST = 60.0, 86_400.0  # beyond a day nobody waits
+
+
+def check_timeout(seconds: float) -> None:
+    """Refuse what is no time limit."""
+    if find_misfit("float", seconds) or not 0.0 < seconds <= LONGEST:
+        raise QomposeError(f"env_timeout is {seconds!r}; give seconds, above 0 and at most {LONGEST:g}")
 
 
 @contextlib.contextmanager
@@ -25,7 +33,7 @@ def within(seconds: float) -> Iterator[None]:
         return
 
     def expire(number: int, frame: Any) -> None:
-        raise TimeoutError(f"no answer in {seconds:g} s")
+        raise TimeoutError(f"no answer in {seconds:g} s (env_timeout)")
 
     try:
         signal.signal(signal.SIGALRM, expire)

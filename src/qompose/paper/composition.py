@@ -115,7 +115,7 @@ def measure(reward: np.ndarray, kernel: np.ndarray, alpha: float) -> dict[str, t
 
 
 def reproduce(study: Study) -> dict[str, Any]:
-    """Solve and measure everything; write composition.json and a picture; return what is in the file."""
+    """Solve and measure everything; write composition.json and two pictures; return what is in the file."""
     study.open()
     rows = []
     for family in FAMILIES:

@@ -78,7 +78,7 @@ def _summarise(records: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
         "task": first["task"], "merged": first["merged"], "algorithm": first["algorithm"], "mode": mode,
         "seeds": means.tolist(), "mean": float(means.mean()),
         "std_over_episodes": float(distances.std(axis=1).mean()),
-        "std_over_seeds": float(means.std()) if len(means) > 1 else None,
+        "std_over_seeds": float(means.std(ddof=1)) if len(means) > 1 else None,
         "median": float(np.median(distances)), "medians": np.median(distances, axis=1).tolist(),
         "puck": ends.mean(axis=0).tolist(), "puck_of_seeds": ends.tolist(),
         "training_seconds": [record.get("seconds") for record in records],  # none where nothing was trained

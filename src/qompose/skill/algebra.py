@@ -146,14 +146,18 @@ def gather_samplers(skills: Sequence[Skill]) -> Network:
     return Network({"kind": "candidates", "of": children}, arrays)
 
 
-def unite_replays(skills: Sequence[Skill]) -> Transition:
-    """The union of the skills' replays (paper, Section V-B); raises QomposeError if one was stripped."""
-    replays = []
-    for skill in skills:
-        if skill.replay is None:
-            raise QomposeError(
-                f"skill {skill.name!r} carries no replay, and extraction needs its states; "
-                "save it with its replay, or compose without extraction"
-            )
-        replays.append(skill.replay)
-    return Transition(*(np.concatenate(parts) for parts in zip(*replays, strict=True)))
+def replay_of(skill: Skill, instead: str = "") -> Transition:
+    """What a skill has seen; raises QomposeError, which ends with `instead`, if it was saved without."""
+    if skill.replay is None:
+        raise QomposeError(f"skill {skill.name!r} carries no replay to learn from; save it with its replay{instead}")
+    return skill.replay
+
+
+def join(parts: Sequence[Transition]) -> Transition:
+    """Several pieces of experience as one, at least one."""
+    return Transition(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def unite_replays(skills: Sequence[Skill], instead: str = "") -> Transition:
+    """The union of the skills' replays (paper, Section V-B); raises QomposeError, see `replay_of`."""
+    return join([replay_of(skill, instead) for skill in skills])

@@ -138,8 +138,10 @@ class Skill(Expression):
         actions, _ = self._rows(action, "action", self.action["size"])
         if len(rows) != len(actions):
             raise QomposeError(f"skill {self.name!r}: {len(rows)} observations but {len(actions)} actions")
+        blocks = [slice(begin, begin + ROWS) for begin in range(0, len(rows), ROWS)]
         with np.errstate(over="ignore", invalid="ignore"):
-            values = act.check_finite(self._critic.at(rows)(actions[:, None, :])[:, 0])
+            found = [self._critic.at(rows[block])(actions[block, None, :])[:, 0] for block in blocks]
+        values = act.check_finite(np.concatenate(found))
         return values[0, ...] if single else values
 
     def value(self, observation: Any, rng: np.random.Generator | None = None) -> np.ndarray:

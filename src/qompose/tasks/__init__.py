@@ -13,7 +13,7 @@ from qompose.tasks.pusher import PUSHERS
 from qompose.tasks.reaching import SawyerReach, SawyerReachRandom
 from qompose.tasks.stacking import SawyerAvoid, SawyerStack, SawyerStackAvoid
 from qompose.tasks.task import Task
-from qompose.types import QomposeError, find_misfit, show
+from qompose.types import QomposeError, as_plain, find_misfit, show
 
 __all__ = ["TASKS", "Task", "make_task", "task_named"]
 
@@ -57,4 +57,4 @@ def make_task(name: str, /, **options: Any) -> Task:
         wanted = find_misfit(fields[option], value)
         if wanted is not None:
             raise QomposeError(f"{known}: {option}={show(value)}: give {wanted}")
-    return constructor(**options)
+    return constructor(**{option: as_plain(value) for option, value in options.items()})

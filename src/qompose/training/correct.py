@@ -34,8 +34,8 @@ from qompose.tasks.task import relabel
 from qompose.training.rewards import task_of
 from qompose.types import QomposeError, Transition
 
-# Steps in one compiled call, between two corrections of the level.
-CHUNK = 100
+# Gradient steps unless others are given; and those in one compiled call, between two corrections of the level.
+STEPS, CHUNK = 4_000, 100
 # Rows of one compiled call of the survey and its like, and particles that shape each sampler's part of the proposal.
 BLOCK, CENTRES, SMOOTHING = 512, 32, 0.4
 
@@ -44,8 +44,8 @@ BLOCK, CENTRES, SMOOTHING = 512, 32, 0.4
 class Correction:
     """How the divergence correction is learned. Frozen and hashable: a compiled step depends on nothing else."""
 
-    steps: int = 4_000
-    """Gradient steps."""
+    steps: int | None = None
+    """Gradient steps; 4000 unless given, of a certificate 8000."""
     seed: int = 0
     """Seed of everything random."""
     batch_size: int = 64
@@ -73,6 +73,11 @@ class Correction:
             raise QomposeError(
                 f"kept is {self.kept}: too few of {self.candidates} candidates are left to be halved; lower it"
             )
+
+    @property
+    def gradient_steps(self) -> int:
+        """Those that were given, or as many as is usual."""
+        return self.steps or STEPS
 
 
 class Survey(NamedTuple):
@@ -143,7 +148,7 @@ def survey(
     residual = np.zeros(count, np.float32)
     for index, reward in enumerate(rewards or ()):
         q = skills[index].q(data.observation, data.action)
-        residual += shares[:count, index] * (reward + discount * values[:, index] - q)
+        residual += shares[:, index] * (reward + discount * values[:, index] - q)
     return Survey(
         data.observation, data.action, discount, data.next_observation, values, kappa, error, actions, log_weight,
         residual,
@@ -216,7 +221,7 @@ class Values(eqx.Module):
 
 
 def _adam(options: Correction) -> Any:  # optax's types know no modules
-    return adam(options.learning_rate, options.final_rate, options.steps)
+    return adam(options.learning_rate, options.final_rate, options.gradient_steps)
 
 
 class Learner(eqx.Module):
@@ -256,15 +261,15 @@ def solve(
         return Learner(values, jax.tree.map(jnp.copy, values), adam.init(values))
 
     learner = jax.vmap(start)(jax.random.split(jax.random.fold_in(root, 0), len(rows)))
-    chosen, done = jnp.asarray(rows), 0
-    while done < options.steps:
-        # A last, shorter chunk is masked rather than compiled anew.
-        count = min(CHUNK, options.steps - done)
+    chosen, done, total = jnp.asarray(rows), 0, options.gradient_steps
+    while done < total:
+        # Their number is an argument of the loop, so that a last, shorter chunk is not compiled anew.
+        count = min(CHUNK, total - done)
         learner = _improve(rule, learner, data, chosen, root, np.uint32(done), np.int32(count), temperature, options)
         done += count
         if on_progress is not None:
             jax.block_until_ready(learner)
-            on_progress(done, options.steps)
+            on_progress(done, total)
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(learner.values)):
         raise QomposeError("learning the correction diverged; lower its learning rate")
     return learner.values
@@ -307,7 +312,7 @@ def _improve(
 
     learner, residual = lax.fori_loop(0, count, body, (learner, jnp.zeros_like(learner.values.level)))
     # Falls with the learning rate: each chunk knows the residual from a sample only.
-    share = 0.5 * jnp.maximum(1.0 - done.astype(jnp.float32) / options.steps, options.final_rate)
+    share = 0.5 * jnp.maximum(1.0 - done.astype(jnp.float32) / options.gradient_steps, options.final_rate)
     shift = share * residual / count.astype(jnp.float32) / (1.0 - jnp.mean(data.discount))
     levels = learner.values.level + shift, learner.target.level + shift
     return eqx.tree_at(lambda x: (x.values.level, x.target.level), learner, levels)

@@ -11,6 +11,7 @@ from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL, SQLState
 from qompose.envs.lockstep import Lockstep
 from qompose.run import command_line, describe_system, now, plain
+from qompose.skill.act import CANDIDATES, PARTICLES, SMOOTHING
 from qompose.skill.algebra import as_network
 from qompose.skill.artifact import Skill
 from qompose.skill.manifest import check_fields
@@ -29,7 +30,7 @@ def describe_skill(
     temperature = estimator = None
     if isinstance(agent, SQL):
         temperature = agent.temperature
-        estimator = {"proposal": agent.proposal, "particles": 256, "centres": 64, "smoothing": 0.4}
+        estimator = {"proposal": agent.proposal, "particles": CANDIDATES, "centres": PARTICLES, "smoothing": SMOOTHING}
     names = env.observation_names if env.task is not None else None
     fields: dict[str, Any] = {
         "name": name,

@@ -71,7 +71,7 @@ def learn_gpi(
     # What a policy is worth spans up to the spread of the rewards for ever, far more than the temperature, which as a
     # unit leaves the networks too far to go.
     units = (max(float(np.std(followed.reward)) / (1.0 - skills[0].discount), temperature),) * len(skills)
-    longer = replace(options, steps=LONGER * options.steps)
+    longer = replace(options, steps=LONGER * options.gradient_steps)
     values = solve(evaluate, units, followed, rows, temperature, longer, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)
     members: list[Any] = []

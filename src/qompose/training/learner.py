@@ -23,7 +23,8 @@ from qompose.agents.sql import SQL
 from qompose.log import Record, Sizes
 from qompose.replay import Replay, init_replay, unpack
 from qompose.run import name_leaves, restore_leaves
-from qompose.training.start import Start, join
+from qompose.skill.algebra import join
+from qompose.training.start import Start
 from qompose.types import QomposeError, Transition, check_kinds
 
 # Streams of randomness that must never meet: each is folded into the seed's key before the step is.
@@ -199,7 +200,8 @@ class Learner:
         """Fresh networks and an empty replay, or those of `start`."""
         self.agent, self.options, self.sizes = agent, options, sizes
         state, own, borrowed = start or Start()
-        earlier = join([part for part in (borrowed, own) if part is not None])
+        parts = [part for part in (borrowed, own) if part is not None]
+        earlier = join(parts) if parts else None
         count = 0 if earlier is None else len(earlier.reward)
         spare = count % sizes.lanes  # a round goes into the replay as one slice: it must begin at a multiple of it
         self.borrowed = max(0 if borrowed is None else len(borrowed.reward) - spare, 0)

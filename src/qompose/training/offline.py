@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from qompose.agents.ddpg import DDPG
 from qompose.agents.sql import SQL
-from qompose.learning import measure_observations
+from qompose.learning import check_hyperparameters, measure_observations
 from qompose.nets import Actor, AnyQ, CorrectedQ, GpiQ, Sampler, SumQ, describe, set_observation_scale
 from qompose.run import command_line, describe_system, now, plain
 from qompose.skill.algebra import (
@@ -27,6 +27,7 @@ from qompose.skill.algebra import (
     gather_samplers,
     gpis_of,
     linear_form,
+    replay_of,
     skills_of,
     unite_replays,
 )
@@ -38,7 +39,7 @@ from qompose.training.correct import Correction, check_correctable, check_ends, 
 from qompose.training.gpi import learn_gpi
 from qompose.training.rewards import task_of
 from qompose.training.reweigh import Corrections
-from qompose.types import QomposeError, check_kinds, find_misfit, show
+from qompose.types import QomposeError, find_misfit, show
 
 # Steps in one compiled call: short enough for a live progress bar.
 CHUNK = 100
@@ -61,13 +62,7 @@ class Extraction:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        check_kinds(self)
-        if self.steps < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate <= 10.0:
-            raise QomposeError("extraction needs steps >= 1, batch_size >= 1 and learning_rate above 0, at most 10")
-        if not 0 <= self.seed < 2**32:
-            raise QomposeError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
-        if not 1 <= len(self.hidden) <= 8 or not all(1 <= size <= 4096 for size in self.hidden):
-            raise QomposeError(f"hidden is {self.hidden}; give 1 to 8 layers of 1 to 4096 units")
+        check_hyperparameters(self, steps=(1, 10**9), seed=(0, 2**32 - 1))
 
 
 def compose(
@@ -92,7 +87,8 @@ def compose(
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
     themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True.
-    `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too.
+    `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too. `options` says
+    how the policy is extracted, `name` what the skill is called; `left-and-bottom` and the like unless given.
     `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if the skills do not fit
     together, with the reason; `correct` and `gpi` besides if their tasks end in different states.
     """
@@ -101,6 +97,7 @@ def compose(
     terms = weights_of(expression)
     skills = skills_of(expression)
     options, correction = options or Extraction(), correction or Correction()
+    correction = replace(correction, steps=correction.gradient_steps)
     if correct:
         linear_form(expression)
         check_correctable(skills)
@@ -109,8 +106,7 @@ def compose(
     gpis = gpis_of(expression)
     followers: list[Any] = [leaf for node in gpis for leaf in node.leaves]
     for skill in followers:
-        if skill.replay is None:
-            raise QomposeError(f"skill {skill.name!r} carries no replay, and gpi learns from it; save it with one")
+        replay_of(skill)
         task_of(skill)  # refuses what has no rewards
     algorithm = skills[0].algorithm
     linear = all(isinstance(term, Skill) for term, _ in terms)
@@ -142,8 +138,10 @@ def compose(
     if sampler is not None:
         check_spec(sampler.spec, "sampler", algorithm)
     agent = _extracting_agent(skills[0], temperature, options) if extract else None
-    needed = extract or correct or bool(gpis)
-    union = unite_replays(skills) if needed or all(skill.replay is not None for skill in skills) else None
+    learns = correct or bool(gpis)
+    instead = "" if learns else ", or compose without extraction"
+    whole = all(skill.replay is not None for skill in skills)
+    union = unite_replays(skills, instead) if extract or learns or whole else None
     for node in gpis:
         assert union is not None
         check_ends(linear_form(node.of)[0], union)
@@ -251,7 +249,7 @@ def extract_policy(
     policy = set_observation_scale(policy, *measure_observations(states))
     done = 0
     while done < options.steps:
-        # A last, shorter chunk is masked rather than compiled anew.
+        # Their number is an argument of the loop, so that a last, shorter chunk is not compiled anew.
         count = min(CHUNK, options.steps - done)
         policy, optimiser = _improve(agent, critic, policy, optimiser, states, root, np.uint32(done), np.int32(count))
         done += count

@@ -23,13 +23,13 @@ import numpy as np
 
 from qompose.agents.sql import SQL, SQLState
 from qompose.run import command_line, describe_system, now, plain
-from qompose.skill.algebra import as_network
+from qompose.skill.algebra import as_network, unite_replays
 from qompose.skill.artifact import Skill, check_compatible
 from qompose.tasks.task import Task, relabel
 from qompose.training.learner import LARGEST_LOSS
 from qompose.training.logged import CHUNK, learn_from_log
 from qompose.training.rewards import task_of
-from qompose.training.start import agent_of, digest_of, join, replay_of, state_of
+from qompose.training.start import agent_of, digest_of, state_of
 from qompose.types import QomposeError, Transition, find_misfit
 
 MOST_UPDATES = 10**9
@@ -58,8 +58,7 @@ def refit(
             raise QomposeError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
     check_compatible(skills)
     tasks = [task_of(skill) for skill in skills]
-    union = join([replay_of(skill) for skill in skills])
-    assert union is not None  # there are skills
+    union = unite_replays(skills)
     seen = [{"name": skill.name, "sha256": digest_of(skill)} for skill in skills]
     rates = {"learning_rate": learning_rate, "sampler_learning_rate": learning_rate}
     agents = [replace(agent_of(skill), planned_updates=updates, **rates) for skill in skills]

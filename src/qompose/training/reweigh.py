@@ -102,7 +102,7 @@ def learn_corrections(
         raise QomposeError("a skill is given twice; corrections are of each once")
     check_correctable(skills)
     options = options or Correction()
-    options, data = replace(options, steps=LONGER * options.steps), unite_replays(skills)
+    options, data = replace(options, steps=LONGER * options.gradient_steps), unite_replays(skills)
     check_ends(skills, data)
     rewards = rewards_of(skills, data) if options.residuals else None
     rng = np.random.default_rng([options.seed, 3])

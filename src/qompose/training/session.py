@@ -15,17 +15,17 @@ from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
 from qompose.envs.lockstep import Lockstep
-from qompose.envs.watchdog import PATIENCE
+from qompose.envs.watchdog import PATIENCE, check_timeout
 from qompose.run import open_run, plain
 from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Trained, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
-from qompose.types import QomposeError, check_options, find_misfit, show
+from qompose.types import QomposeError, check_options, show
 
 SKILL = "skill"
-LONGEST_TIMEOUT = 86_400.0  # s: beyond a day nobody waits
+EVALUATION_LANES = 20
 Agent = SQL | DDPG | NAF
 ALGORITHMS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (SQL, DDPG, NAF)}
 
@@ -56,11 +56,13 @@ def train(
     experience, by default at its temperature and discount. `experience`: skills from whose replays the training learns
     as well, with the rewards of its own task, which must be one of qompose; the skill does not carry them on. With
     `output_dir` metrics, checkpoints and the skill itself (in `output_dir/skill`) are written; without it the skill is
-    only returned. `env_timeout` is in seconds: what somebody else's environment may take to be made, or for one step of
-    all lanes. Raises QomposeError for whatever the caller can mend.
+    only returned; `resume` continues the run that is there from its latest checkpoint, and `track` writes TensorBoard's
+    curves, too. `name` is that of the skill. `agent` and `training` are whole sets of hyperparameters, as
+    `SQL(temperature=0.2)`, for those who have one. `env_timeout` is in seconds: what somebody else's environment may
+    take to be made, or for one step of all lanes. `on_progress` is told how far the training is, `on_notice` what the
+    user should know, in words. Raises QomposeError for whatever the caller can mend.
     """
-    if find_misfit("float", env_timeout) or not 0.0 < env_timeout <= LONGEST_TIMEOUT:
-        raise QomposeError(f"env_timeout is {env_timeout!r}; give seconds, above 0 and at most {LONGEST_TIMEOUT:g}")
+    check_timeout(env_timeout)
     if not isinstance(experience, list | tuple):
         raise QomposeError(f"experience is {show(experience)}; give a list of skills")
     check_skills([*([] if start is None else [start]), *experience])
@@ -91,7 +93,9 @@ def train(
         fields["provenance"] |= begins
         evaluation = run = None
         if training.eval_freq:
-            evaluation = make(min(training.eval_episodes, 20))
+            # Somebody else's environment may take long to be made: no more of it than there are of the training.
+            most = training.num_envs if name_of_task is None else EVALUATION_LANES
+            evaluation = make(min(training.eval_episodes, most))
             stack.callback(evaluation.close)
         if output_dir is not None:
             config = {"env": env, "options": options, "algo": agent.algorithm}

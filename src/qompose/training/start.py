@@ -11,7 +11,7 @@ import numpy as np
 
 from qompose.agents.sql import SQL, SQLState
 from qompose.envs.lockstep import Lockstep
-from qompose.skill.algebra import critic_of, samplers_of
+from qompose.skill.algebra import critic_of, join, replay_of, samplers_of
 from qompose.skill.artifact import Skill
 from qompose.tasks.task import relabel
 from qompose.types import QomposeError, Transition
@@ -71,22 +71,11 @@ def begin_with(agent: Any, env: Lockstep, skill: Skill | None = None, experience
         if env.task is None:
             raise QomposeError(f"{env.env_id}: its rewards for experience of others are not known; leave that out")
         borrowed.append(relabel(env.task, replay_of(each)))
+    together = join(borrowed) if borrowed else None
     if skill is None:
-        return Start(borrowed=join(borrowed))
-    own = [relabel(env.task, skill.replay)] if env.task is not None and skill.replay is not None else []
-    return Start(state_of(agent, skill), join(own), join(borrowed))
-
-
-def replay_of(skill: Skill) -> Transition:
-    """What a skill has seen; raises QomposeError if it was saved without."""
-    if skill.replay is None:
-        raise QomposeError(f"skill {skill.name!r} carries no replay to learn from; save it with its replay")
-    return skill.replay
-
-
-def join(parts: Sequence[Transition]) -> Transition | None:
-    """Several pieces of experience as one; None of none."""
-    return Transition(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else None
+        return Start(borrowed=together)
+    own = relabel(env.task, skill.replay) if env.task is not None and skill.replay is not None else None
+    return Start(state_of(agent, skill), own, together)
 
 
 def _check_fits(skill: Skill, env: Lockstep) -> None:

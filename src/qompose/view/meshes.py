@@ -25,7 +25,7 @@ BODIES = {
 SUFFIXES = (".stl", ".obj")
 
 
-def dress(task: Task, directory: Path) -> mujoco.MjModel:
+def dress(task: Task, directory: str | os.PathLike[str]) -> mujoco.MjModel:
     """Return a model of the task to draw from, with the meshes of a directory: base, l0 to l6 and head, .stl or .obj.
 
     Links without a mesh keep their primitives. Nothing is simulated with it. Raises QomposeError, in one line, for a
@@ -33,6 +33,7 @@ def dress(task: Task, directory: Path) -> mujoco.MjModel:
     """
     if not isinstance(task, SawyerTask):
         raise QomposeError(f"{task.name} has no Sawyer that could wear meshes; leave them out")
+    directory = Path(directory)
     names = [(link, f"{link}{suffix}") for link in BODIES for suffix in SUFFIXES]
     found = {link: name for link, name in names if os.path.lexists(directory / name)}
     if not found:

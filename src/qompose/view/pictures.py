@@ -15,7 +15,7 @@ from qompose.skill.expression import spell_sum
 from qompose.tasks.pusher import CORNER, CORNER_RADIUS, PUCK_X, PUCK_Y
 from qompose.types import QomposeError
 
-if TYPE_CHECKING:  # it would start JAX
+if TYPE_CHECKING:  # for an annotation alone: it imports every learner
     from qompose.explanation import Explanation
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -229,7 +229,8 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if target.suffix.lower() not in SUFFIXES:
         raise QomposeError(f"{target}: cannot draw {target.suffix or 'without a suffix'}; use {', '.join(SUFFIXES)}")
     numbers = target.with_suffix(".json")
-    if numbers.exists() and not target.exists():
+    drawn = any(target.with_suffix(suffix).exists() for suffix in SUFFIXES)
+    if numbers.exists() and not (drawn or target.exists()):
         raise QomposeError(f"{numbers} exists and would be overwritten by the picture's numbers; choose another name")
     return target
 

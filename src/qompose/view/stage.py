@@ -7,7 +7,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -20,6 +19,7 @@ from qompose.envs.build import in_one_line
 from qompose.envs.gym import TaskEnv
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.render import Renderer
+from qompose.envs.watchdog import PATIENCE
 from qompose.tasks import make_task, task_named
 from qompose.types import QomposeError
 from qompose.view.drawing import Drawing
@@ -53,7 +53,12 @@ class Stage(ABC):
 
 
 def open_stage(
-    env_id: str, options: dict[str, Any], size: int, max_steps: int | None = None, meshes: Path | None = None
+    env_id: str,
+    options: dict[str, Any],
+    size: int,
+    max_steps: int | None = None,
+    meshes: str | os.PathLike[str] | None = None,
+    env_timeout: float = PATIENCE,
 ) -> Stage:
     """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn.
 
@@ -67,7 +72,7 @@ def open_stage(
     name = task_named(env_id)
     if name is None and meshes is not None:
         raise QomposeError(f"{env_id} is no task of Sawyer, which alone can wear meshes; leave them out")
-    stage = TaskStage(name, options, size, meshes) if name is not None else ForeignStage(env_id, options)
+    stage = TaskStage(name, options, size, meshes) if name is not None else ForeignStage(env_id, options, env_timeout)
     if max_steps is not None:  # a foreign environment ends by itself
         stage.steps = max_steps if name is not None else min(stage.steps, max_steps)
     return stage
@@ -95,7 +100,9 @@ class Memory(gymnasium.Wrapper):
 class TaskStage(Stage):
     """A task of ours: drawn by MuJoCo where OpenGL works, else flat."""
 
-    def __init__(self, name: str, options: dict[str, Any], size: int, meshes: Path | None = None) -> None:
+    def __init__(
+        self, name: str, options: dict[str, Any], size: int, meshes: str | os.PathLike[str] | None = None
+    ) -> None:
         """Set the stage; `size` is the side of the picture in pixels."""
         task = make_task(name, **options)
         look = None if meshes is None else dress(task, meshes)
@@ -149,11 +156,11 @@ class ForeignStage(Stage):
 
     renderer = "gymnasium"
 
-    def __init__(self, env_id: str, options: dict[str, Any]) -> None:
+    def __init__(self, env_id: str, options: dict[str, Any], env_timeout: float) -> None:
         """Set the stage."""
         self._id = env_id
         with _headless():
-            self.lockstep = Lockstep.make(env_id, 1, {**options, "render_mode": "rgb_array"})
+            self.lockstep = Lockstep.make(env_id, 1, {**options, "render_mode": "rgb_array"}, patience=env_timeout)
         self.steps = self.lockstep.horizon or MOST_STEPS
         self.fps = float(self.lockstep.env.metadata.get("render_fps") or 30)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from qompose.envs.watchdog import PATIENCE
 from qompose.evaluation import check_spaces, choose_task, skill_policy
 from qompose.skill.artifact import Skill
 from qompose.types import QomposeError
@@ -46,15 +47,16 @@ def record(
     seed: int = 0,
     size: int = 480,
     max_steps: int | None = None,
-    meshes: Path | None = None,
+    meshes: str | os.PathLike[str] | None = None,
+    env_timeout: float = PATIENCE,
     overwrite: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write a video of a skill, .mp4 or .gif, by default on the task it was trained for; see `record_many`."""
     return record_many(
         [(skill, env, options, None)], path,
-        episodes=episodes, mode=mode, seed=seed, size=size, max_steps=max_steps, meshes=meshes, overwrite=overwrite,
-        on_step=on_step,
+        episodes=episodes, mode=mode, seed=seed, size=size, max_steps=max_steps, meshes=meshes,
+        env_timeout=env_timeout, overwrite=overwrite, on_step=on_step,
     )  # fmt: skip
 
 
@@ -67,7 +69,8 @@ def record_many(
     seed: int = 0,
     size: int = 480,
     max_steps: int | None = None,
-    meshes: Path | None = None,
+    meshes: str | os.PathLike[str] | None = None,
+    env_timeout: float = PATIENCE,
     overwrite: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -75,11 +78,11 @@ def record_many(
 
     It plays in real time, or at 10 pictures a second where that is faster. Returns what was written and with which
     `renderer`: "mujoco-egl" and the like, "drawing" where OpenGL does not work (`note` says why), or "gymnasium" for
-    environments that draw themselves. `max_steps`: of an episode, in place of the task's horizon; a foreign
-    environment's is only cut. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head,
-    .stl or .obj, which are drawn in place of its primitives. `on_step` is told how many steps are done, and of how many
-    at most. Raises QomposeError for an unknown environment or suffix, a file that exists, meshes that cannot be
-    compiled, and missing PyAV.
+    environments that draw themselves. `size`: of the pictures, in pixels. `max_steps`: of an episode, in place of the
+    task's horizon; a foreign environment's is only cut, which may take `env_timeout` seconds to be made, and for one
+    step. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head, .stl or .obj, which are drawn in
+    place of its primitives. `on_step` is told how many steps are done, and of how many at most. Raises QomposeError for
+    an unknown environment or suffix, a file that exists, meshes that cannot be compiled, and missing PyAV.
     """
     if not scenes:
         raise QomposeError("there is nothing to record; give at least one skill")
@@ -87,7 +90,8 @@ def record_many(
         raise QomposeError(f"episodes is {episodes}; it must be at least 1")
     target = Path(path)
     with ExitStack() as stack:
-        stages = [stack.enter_context(closing(_open(*scene[:3], size, max_steps, meshes))) for scene in scenes]
+        how = size, max_steps, meshes, env_timeout
+        stages = [stack.enter_context(closing(_open(*scene[:3], *how))) for scene in scenes]
         stride = math.ceil(stages[0].fps / FASTEST)
         fps = max(stages[0].fps / stride, SLOWEST)
         film = stack.enter_context(write_film(target, fps, overwrite=overwrite))
@@ -122,11 +126,9 @@ def record_many(
     }
 
 
-def _open(
-    skill: Skill, env: str | None, options: dict[str, Any] | None, size: int, max_steps: int | None, meshes: Path | None
-) -> Stage:
+def _open(skill: Skill, env: str | None, options: dict[str, Any] | None, *how: Any) -> Stage:
     env, options = choose_task(skill, env, options)
-    stage = open_stage(env, options, size, max_steps, meshes)
+    stage = open_stage(env, options, *how)
     try:
         check_spaces(skill, stage.lockstep)
     except QomposeError:
