@@ -36,7 +36,7 @@ def measure(study: Study, corner: str, seed: int, steps: int, temperature: float
     file = study.folder / "extraction" / f"{corner}-s{seed}-{steps}-{temperature:g}.json"
     if not file.exists():
         first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[corner])
-        skill = qp.compose(first & second, temperature=temperature, options=qp.Extraction(steps=steps, seed=seed))
+        skill = qp.compose(first & second, temperature=temperature, extraction=qp.Extraction(steps=steps, seed=seed))
         file.parent.mkdir(exist_ok=True)
         write_json(file, judge(skill, corner, seed))
     return read_json(file)

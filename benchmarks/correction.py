@@ -66,7 +66,7 @@ def correct_equal(exact: line.Exact, options: Correction) -> dict[str, float]:
 
 def correct_all(exact: line.Exact, options: Correction) -> list[dict[str, Any]]:
     """`compare` of the C of all weights, at each of WEIGHTS."""
-    learned = learn_corrections(*exact.skills, options=options)
+    learned = learn_corrections(*exact.skills, correction=options)
     problems = [line.solve_for(exact.skills, weights) for weights in WEIGHTS]
     return [
         {"weights": one.weights, **compare(one, learned.at(one.skills, one.weights, one.alpha))} for one in problems

@@ -25,7 +25,7 @@ def measure(exact: line.Exact, seed: int, count: int) -> dict[str, float]:
     """One interval, from `count` transitions of each skill, and what it should hold."""
     begin = time.perf_counter()
     skills = line.with_replays(exact.skills, seed, count)
-    report = explain(dict(zip(skills, exact.weights, strict=True)), options=Correction(steps=STEPS, seed=seed))
+    report = explain(dict(zip(skills, exact.weights, strict=True)), correction=Correction(steps=STEPS, seed=seed))
     truth = exact.regret(exact.total)[line.place(report.positions[report.held_out, 0])].mean()
     return {"truth": float(truth), **vars(report.regret), "seconds": time.perf_counter() - begin}
 

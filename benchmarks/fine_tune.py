@@ -45,7 +45,7 @@ def measure(study: Study, seed: int, start: str, total_steps: int) -> None:
     first, second = (load(study.run_of(Case("sql", task, seed))) for task in CORNERS[CORNER])
     if start == REFITTED:
         first, second = qp.refit(first, second, seed=seed)
-    composed = qp.compose(first & second, options=qp.Extraction(seed=seed))
+    composed = qp.compose(first & second, extraction=qp.Extraction(seed=seed))
     steps, every = total_steps // SHARE, max(total_steps // EVALUATIONS, 1)  # evaluated as the others are
     file = further_file(study, seed, start)
     run = file.with_suffix("")

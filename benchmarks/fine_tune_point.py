@@ -48,7 +48,7 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
     curves = {"from scratch": learn(peaks, seed, folder / "scratch", temperature=temperature)[1]}
     for name, correct in (("sum", False), ("corrected", True)):
         start = qp.compose(
-            parts[0] & parts[1], correct=correct, options=qp.Extraction(seed=seed, hidden=HIDDEN),
+            parts[0] & parts[1], correct=correct, extraction=qp.Extraction(seed=seed, hidden=HIDDEN),
             correction=qp.Correction(seed=seed),
         )  # fmt: skip
         found = qp.evaluate(start, "Peaks", EPISODES, seed=1000 + seed, options={"peaks": peaks}).values("return")

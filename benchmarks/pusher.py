@@ -99,7 +99,7 @@ def load_pair(folder: Path, seed: int, informed: bool = False) -> tuple[qp.Skill
 
 def compose_pair(folder: Path, how: str, seed: int) -> qp.Skill:
     left, bottom = load_pair(folder, seed, how == INFORMED)
-    return qp.compose(left & bottom, extract=how != "direct", options=qp.Extraction(seed=seed))
+    return qp.compose(left & bottom, extract=how != "direct", extraction=qp.Extraction(seed=seed))
 
 
 def measure(folder: Path, seed: int) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ def measure_times(folder: Path, seeds: int) -> dict[str, Any]:
     for seed in range(min(seeds, 3)):
         pair = load_pair(folder, seed)
         begin = time.perf_counter()
-        qp.compose(pair[0] & pair[1], options=qp.Extraction(seed=seed))
+        qp.compose(pair[0] & pair[1], extraction=qp.Extraction(seed=seed))
         seconds.append(time.perf_counter() - begin)
     milliseconds = {
         how: milliseconds_per_action(compose_pair(folder, how, 0), HOW[how]) for how in ("extracted", "direct")

@@ -127,7 +127,7 @@ def train(study: Study, index: int, seed: int, begin: str) -> None:
     """As the lines were trained, at the temperature of the sum; begun with the sum it has the experience of both."""
     further = begin != BEGINS[0]
     composed = qp.compose(
-        expression_of(study, index, seed), name="sum", extract=further, options=qp.Extraction(seed=seed)
+        expression_of(study, index, seed), name="sum", extract=further, extraction=qp.Extraction(seed=seed)
     )
     qp.train(
         SUM, options=options_of(index), temperature=composed.temperature, start=composed if further else None,
@@ -159,7 +159,7 @@ def certify(study: Study, index: int, seed: int, way: str, steps: int) -> None:
     """What `explain` says of a pair, learned from the seed of its lines."""
     begin = time.perf_counter()
     options = qp.Correction(steps=steps, residuals=way == RESIDUALS, seed=seed)
-    found = explain(expression_of(study, index, seed), options=options).summary()
+    found = explain(expression_of(study, index, seed), correction=options).summary()
     record = {"explanation": found, "seconds": time.perf_counter() - begin, "system": describe_system()}
     write_json(certificate_of(study, index, seed, way, steps), record)
 

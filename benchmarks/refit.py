@@ -62,7 +62,9 @@ def measure(study: Study, corner: str, seed: int, way: str) -> None:
         lines = refit(lines, way, seed)
     seconds = time.perf_counter() - begin
     composed = {
-        str(steps): judge(qp.compose(lines[0] & lines[1], options=qp.Extraction(steps=steps, seed=seed)), corner, seed)
+        str(steps): judge(
+            qp.compose(lines[0] & lines[1], extraction=qp.Extraction(steps=steps, seed=seed)), corner, seed
+        )
         for steps in WAYS[way]
     }
     path = file_of(study, corner, seed, way)

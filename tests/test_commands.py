@@ -371,6 +371,7 @@ def test_a_skill_is_evaluated_on_the_task_that_is_named(ask, composed, tiny_runs
 
 def test_a_pusher_is_evaluated_on_another_goal(ask, pusher, monkeypatch):
     monkeypatch.setattr(Pusher, "horizon", 20)
+    assert ask("eval", pusher, "--episodes", 1, "--episode-steps", 7)["length"]["mean"] == 7.0
     there = ask("eval", pusher, "--episodes", 1)["distance"]["mean"]
     away = ask("eval", pusher, "--episodes", 1, "--goal-x", -2)["distance"]["mean"]
     assert away > there + 1.0

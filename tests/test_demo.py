@@ -35,7 +35,7 @@ def make_tiny(patch):
     patch.setattr(demo, "REFIT_UPDATES", 3)
     patch.setattr(demo, "Training", partial(Training, warmup_steps=STEPS - 1))
     patch.setattr(demo, "Extraction", partial(Extraction, steps=10, batch_size=8, hidden=(16,)))
-    patch.setattr(video, "record_many", partial(video.record_many, size=64, max_steps=5))
+    patch.setattr(video, "record_many", partial(video.record_many, size=64, episode_steps=5))
     patch.setattr(stage, "probe_graphics", lambda: Graphics(None, "no driver", "install EGL"))
 
 

@@ -88,6 +88,8 @@ def test_by_default_a_skill_runs_on_its_own_task_with_its_own_options(right):
 
 def test_episodes_may_have_another_length(right):
     assert {episode["length"] for episode in evaluate(right, episodes=3, episode_steps=7).episodes} == {7}
+    with pytest.raises(QomposeError, match=r"^episode_steps is 0; it must be at least 1 and whole"):
+        evaluate(right, episodes=3, episode_steps=0)
 
 
 def test_the_summary_is_json_of_the_episodes(right):
@@ -214,5 +216,5 @@ def test_an_environment_that_takes_too_long_is_given_up_and_may_be_given_longer(
     monkeypatch.setattr(Growing, "__init__", lambda self: time.sleep(0.2))
     with pytest.raises(QomposeError, match=r"no answer in 0\.3 s \(env_timeout\)"):
         evaluate(right, growing, 8, env_timeout=0.3)
-    with pytest.raises(QomposeError, match=r"^env_timeout is 0; give seconds"):
-        evaluate(right, growing, 8, env_timeout=0)
+    with pytest.raises(QomposeError, match=r"^env_timeout is 0\.0; give seconds"):
+        evaluate(right, growing, 8, env_timeout=0.0)

@@ -66,7 +66,7 @@ def first():
 
 @pytest.fixture(scope="module")
 def report(first):
-    return explain(first & make_skill("second", 1), options=QUICK, members=2)
+    return explain(first & make_skill("second", 1), correction=QUICK, members=2)
 
 
 def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
@@ -76,7 +76,7 @@ def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
     assert numbers["divergence"]["low"] > numbers["divergence_error"] > 0.0 and numbers["bounds_hold"]
     text = str(report)
     share = numbers["coverage"]["first on second"]["mean"]
-    for words in (f"divergence per step, temperatures  {report.divergence.mean / 0.5:10.3g}",
+    for words in (f"{'divergence per step, temperatures':<36}{report.divergence.mean / 0.5:10.3g}",
                   "by x (down) and y (across)", "certificate", f"first has been where {share:.0%} [",
                   f"of the states of second are\ncritic of first: Bellman residual {report.residual['first']:.2g} temp",
                   f"verdict: {report.verdict}. "):  # fmt: skip
@@ -101,7 +101,7 @@ def test_residuals_are_those_of_the_bellman_equation_in_temperatures(first):
     other = make_skill("second", 1)
     rewards = np.random.default_rng(3).normal(size=1000).astype(np.float32)
     paid = replace(other, temperature=0.25, replay=other.replay._replace(reward=rewards))
-    report = explain(first & paid, options=replace(QUICK, steps=1), members=2)
+    report = explain(first & paid, correction=replace(QUICK, steps=1), members=2)
     for skill in (first, paid):
         data = skill.replay
         after = skill.value(data.next_observation, np.random.default_rng(0))
@@ -116,18 +116,18 @@ def test_residuals_are_those_of_the_bellman_equation_in_temperatures(first):
 
 def test_what_acting_at_random_loses_is_beside_the_optimum_and_not_the_sum(first, monkeypatch):
     monkeypatch.setattr(explanation, "_beside_random", lambda *_: 7.0)
-    report = explain(first & make_skill("second", 1), options=replace(QUICK, steps=1), members=2)
+    report = explain(first & make_skill("second", 1), correction=replace(QUICK, steps=1), members=2)
     assert report.overestimate.mean != 0.0 and report.random == 7.0 - report.overestimate.mean
 
 
 def test_other_replays_compile_the_learning_alone_and_once(report, compiled):
     pair = make_skill("long", 0, count=3000), make_skill("longer", 1, count=3200)  # more than a block is held out
     options = replace(QUICK, steps=120)
-    explain(pair[0] & pair[1], options=options, members=2)
+    explain(pair[0] & pair[1], correction=options, members=2)
     functions = (_survey, _try_at_random, _evaluate, _improve)
     assert [compiled[function.__name__] for function in functions] == [0, 0, 0, 2]  # the certificate, and its scale
     compiled.clear()
-    explain({pair[0]: 0.7, pair[1]: 0.3}, options=options, members=2)
+    explain({pair[0]: 0.7, pair[1]: 0.3}, correction=options, members=2)
     assert not compiled
 
 
@@ -140,7 +140,7 @@ def test_regions_hold_the_mean_divergence_of_their_states(report):
 
 def test_a_skill_and_its_twin_lose_nothing(first):
     sharp = replace(first, temperature=0.05)  # acting at random loses many temperatures
-    report = explain(sharp & replace(sharp, name="twin"), options=QUICK, members=2)
+    report = explain(sharp & replace(sharp, name="twin"), correction=QUICK, members=2)
     assert abs(report.divergence.mean) < 1e-4 and report.divergence_error < 1e-4
     assert report.verdict == "compose" and report.regret.low >= 0.0
     # Of the two networks the one that says more: Student's quantile for one degree of freedom is 6.314.
@@ -150,7 +150,7 @@ def test_a_skill_and_its_twin_lose_nothing(first):
 
 
 def test_skills_that_saw_different_places_are_not_composed(first):
-    report = explain(first & make_skill("far", 2, centre=20.0), options=QUICK, members=2)
+    report = explain(first & make_skill("far", 2, centre=20.0), correction=QUICK, members=2)
     assert max(share.mean for share in report.coverage.values()) < 0.1
     assert report.verdict == "train" and "has been where only" in report.reason
 
@@ -178,7 +178,7 @@ def test_where_there_is_no_certificate_the_reason_is_given(first):
         (first.thin(500) & replace(first, name="b"), "a replay has only 500 transitions; it takes 1000"),
     ):
         with pytest.raises(QomposeError, match=message) as caught:
-            explain(expression, options=QUICK)
+            explain(expression, correction=QUICK)
         assert "\n" not in str(caught.value)
     for members in (1, 10):  # the replays are cut into ten pieces, one of which is held out
         with pytest.raises(QomposeError, match=f"members is {members}; give 2, .*, to 9"):
@@ -222,18 +222,18 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
 
 def test_runs_of_one_name_are_told_apart(first):
     assert _number(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
-    report = explain(first & make_skill("first", 1), options=replace(QUICK, steps=1), members=2)
+    report = explain(first & make_skill("first", 1), correction=replace(QUICK, steps=1), members=2)
     assert set(report.coverage) == {"first on first#2", "first#2 on first"} and len(report.residual) == 2
 
 
 def test_what_is_avoided_may_have_a_temperature_and_shows_in_the_picture(first, tmp_path):
-    report = explain(first & ~(0.5 * make_skill("second", 1)), options=replace(QUICK, steps=1), members=2)
+    report = explain(first & ~(0.5 * make_skill("second", 1)), correction=replace(QUICK, steps=1), members=2)
     assert report.temperature == 0.25 and not report.bounds_hold and "Q[first] - 0.5 Q[second] at" in str(report)
     assert report.kappa.max() < 0.0 and "avoiding a skill leads to where no replay has been" in report.reason
     drawn = draw_divergence(tmp_path / "map.png", report, bins=3)
     assert max(cell for row in drawn["divergence_in_temperatures"] for cell in row if cell is not None) < 0.0
     assert drawn["shown"][0] < 0.0 == drawn["shown"][1]
-    loose = explain(first & make_skill("second", 1), temperature=0.2, options=replace(QUICK, steps=1), members=2)
+    loose = explain(first & make_skill("second", 1), temperature=0.2, correction=replace(QUICK, steps=1), members=2)
     assert not loose.bounds_hold and "avoiding" not in loose.reason  # Σ w_i α_i > α
 
 
@@ -243,15 +243,15 @@ def test_values_are_averaged_over_the_states_that_are_given(first, monkeypatch):
         explanation, "_measure", lambda values, states, *rest: seen.append(states) or _measure(values, states, *rest)
     )
     quick = replace(QUICK, steps=1)
-    one = explain(pair, states=np.zeros((1, 2)), options=quick, members=2)
+    one = explain(pair, states=np.zeros((1, 2)), correction=quick, members=2)
     assert one.judged_on == "given states" and "over given states, in units" in str(one)
     assert np.array_equal(seen[0].next_observation, np.zeros((1, 2)))
-    held_out = explain(pair, options=quick, members=2)
+    held_out = explain(pair, correction=quick, members=2)
     assert held_out.judged_on == "held-out states" and held_out.random != one.random
     assert len(seen[1].next_observation) == 200  # a tenth of both
     for states in (np.zeros(2), np.zeros((1, 3)), np.zeros((0, 2)), np.full((1, 2), np.nan)):
         with pytest.raises(QomposeError, match=r"states have shape .*; give finite observations \(n, 2\)"):
-            explain(pair, states=states, options=quick, members=2)
+            explain(pair, states=states, correction=quick, members=2)
 
 
 def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
@@ -260,7 +260,7 @@ def test_residuals_are_taken_off_in_each_step(tiny_skills, monkeypatch):
     right, top = tiny_skills["right"], tiny_skills["top"]
     twice = replace(right, replay=Transition(*(np.concatenate([x, x]) for x in right.replay)))
     other = replace(twice, name="other", critic=top.critic, sampler=top.sampler)
-    report = explain(twice & other, options=quick, members=2)
+    report = explain(twice & other, correction=quick, members=2)
     assert report.residuals and not report.bounds_hold and "are taken off, as far as the replays show" in str(report)
     assert "`--residuals`" not in report.reason
     batch = jax.tree.map(lambda x: x[:5], seen[0])
@@ -294,7 +294,7 @@ def test_what_acting_at_random_loses_is_measured_from_the_value_of_the_sum(first
 
 def test_residuals_need_tasks_of_qompose(first):
     with pytest.raises(QomposeError, match="'first' learned 'T', whose rewards cannot be computed"):
-        explain(first & make_skill("second", 1), options=replace(QUICK, residuals=True), members=2)
+        explain(first & make_skill("second", 1), correction=replace(QUICK, residuals=True), members=2)
 
 
 def test_an_interval_is_that_of_the_jackknife():

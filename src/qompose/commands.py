@@ -216,7 +216,7 @@ def compose(
         raise QomposeError("--correct-residuals says how to correct; give --correct, too")
     with bars() as shown:
         skill = offline.compose(
-            expression, name=name, extract=extract, correct=correct, temperature=temperature, options=extraction,
+            expression, name=name, extract=extract, correct=correct, temperature=temperature, extraction=extraction,
             correction=Correction(steps=correct_steps, residuals=correct_residuals, seed=extraction.seed),
             on_progress=shown.update,
         )  # fmt: skip
@@ -271,7 +271,7 @@ def explain(
     with bars() as shown:
         report = explanation.explain(
             expression, temperature=temperature, members=members,
-            options=Correction(steps=steps, residuals=residuals, seed=seed),
+            correction=Correction(steps=steps, residuals=residuals, seed=seed),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if not json:
@@ -289,6 +289,7 @@ def eval(
     skill: tyro.conf.Positional[str],
     env: str | None = None,
     episodes: int = 100,
+    episode_steps: int | None = None,
     mode: Mode = "sample",
     seed: int = 0,
     goal_x: float | None = None,
@@ -303,6 +304,7 @@ def eval(
         skill: Directory of a skill or run, or the name of a shipped skill.
         env: The task to run it on; the one it was trained for unless given.
         episodes: How many.
+        episode_steps: Steps of an episode; those of the task unless given. Somebody else's is only cut.
         mode: How it acts: a sample of its policy, importance resampling, or the best of several candidates.
         seed: Seed of resets and actions.
         goal_x: For PushTo: x of the goal, in metres.
@@ -315,7 +317,8 @@ def eval(
     env, options = choose_task(loaded, env, _env_options(env_option, goal_x=goal_x, goal_y=goal_y))
     with bars() as shown:
         result = evaluate(
-            loaded, env, episodes, mode=mode, seed=seed, options=options, env_timeout=env_timeout,
+            loaded, env, episodes, mode=mode, seed=seed, options=options, episode_steps=episode_steps,
+            env_timeout=env_timeout,
             on_step=lambda done: shown.update(loaded.name, done, episodes),
         )  # fmt: skip
     summary = result.summary()
@@ -337,6 +340,7 @@ def record(
     output: Path = Path("skill.mp4"),
     env: str | None = None,
     episodes: int = 2,
+    episode_steps: int | None = None,
     mode: Mode = "sample",
     seed: int = 0,
     goal_x: float | None = None,
@@ -354,6 +358,7 @@ def record(
         output: File to write, .mp4 or .gif.
         env: The task to run it on; the one it was trained for unless given.
         episodes: How many.
+        episode_steps: Steps of an episode; those of the task unless given. Somebody else's is only cut.
         mode: How it acts: a sample of its policy, importance resampling, or the best of several candidates.
         seed: Seed of resets and actions.
         goal_x: For PushTo: x of the goal, in metres.
@@ -372,7 +377,7 @@ def record(
     with bars() as shown:
         facts = video.record(
             loaded, output, env=env, options=options, episodes=episodes, mode=mode, seed=seed, meshes=meshes,
-            env_timeout=env_timeout, overwrite=overwrite,
+            episode_steps=episode_steps, env_timeout=env_timeout, overwrite=overwrite,
             on_step=lambda done, total: shown.update("recording", done, total),
         )  # fmt: skip
     if json:

@@ -206,7 +206,7 @@ def _compose(skills: list[Skill], output_dir: Path, seed: int, shown: Bars) -> S
     composed = compose(
         first & second,
         name=skill_name(COMPOSED),
-        options=Extraction(seed=seed),
+        extraction=Extraction(seed=seed),
         on_progress=shown.update,
     )
     composed.save(output_dir / skill_name(COMPOSED))

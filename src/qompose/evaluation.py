@@ -110,6 +110,8 @@ def evaluate(
     """
     if not isinstance(episodes, Integral) or episodes < 1:
         raise QomposeError(f"episodes is {show(episodes)}; it must be at least 1 and whole")
+    if episode_steps is not None and (not isinstance(episode_steps, Integral) or episode_steps < 1):
+        raise QomposeError(f"episode_steps is {show(episode_steps)}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)
     lanes = min(episodes, FOREIGN_LANES if task_named(env) is None else LANES)

@@ -182,7 +182,7 @@ def explain(
     *,
     temperature: float | None = None,
     states: np.ndarray | None = None,
-    options: Correction | None = None,
+    correction: Correction | None = None,
     members: int = MEMBERS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
@@ -191,9 +191,9 @@ def explain(
     C_w, the paper's C* and D* and the regret of π_Σ are learned off-policy by `members` networks that leave out
     different parts of the replays, and reported on states that none of them has seen: their mean and a 90 % interval.
     It holds the errors of learning, not those of the skills' critics, whose residuals are reported instead; with
-    `options.residuals` these are taken off, as by `learn_correction`, as far as the replays show them: the regret is
+    `correction.residuals` these are taken off, as by `learn_correction`, as far as the replays show them: the regret is
     that against the optimum of the tasks' own rewards. The tasks must be qompose's, and D* is not claimed.
-    `options` says how they learn, in 8000 steps unless it says how many.
+    `correction` says how they learn, in 8000 steps unless it says how many.
     `temperature`: of the composed policy, in reward units; the one that follows from the skills unless given.
     `states`: (n, obs), those over which C, C*, D* and the regret are averaged instead, such as where episodes begin.
     Raises QomposeError where there is no certificate: skills of DDPG and NAF, composed skills, skills without replay,
@@ -205,9 +205,9 @@ def explain(
     check_correctable(skills)
     if find_misfit("int", members) or not 2 <= members < PIECES:
         raise QomposeError(f"members is {show(members)}; give 2, to see whether they agree, to {PIECES - 1}")
-    options = options or Correction()
-    steps = options.steps or STEPS
-    options, short = replace(options, steps=steps), replace(options, steps=-(-steps // SHARE_OF_STEPS))
+    correction = correction or Correction()
+    steps = correction.steps or STEPS
+    options, short = replace(correction, steps=steps), replace(correction, steps=-(-steps // SHARE_OF_STEPS))
     temperature = choose_temperature(expression, "sql", temperature)
     assert temperature is not None
     lengths = [0 if skill.replay is None else len(skill.replay.reward) for skill in skills]

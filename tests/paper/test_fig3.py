@@ -54,7 +54,7 @@ def test_a_short_extraction_is_the_beginning_of_a_long_one(tiny, trained, monkey
     arrays = {}
     for steps, point in zip((2, 5), record["points"], strict=True):
         options = Extraction(steps=steps, batch_size=8, hidden=(16,))
-        skill = compose(first & second, options=options)
+        skill = compose(first & second, extraction=options)
         distance = evaluate(skill, "PushBottomLeft", 3, seed=10_000_000).values("distance")
         assert point == [steps, pytest.approx(distance.mean()), None]
         arrays[steps] = skill.sampler.arrays["weight_out"]

@@ -132,7 +132,7 @@ def test_each_policy_at_the_tower_is_what_it_is_called(monkeypatch, tmp_path, ti
 
     def compose(expression, **how):
         given.append((repr(expression), how["extract"], how["correct"], how["options"].seed, how["correction"].seed))
-        return "composed"
+        return avoid
 
     monkeypatch.setattr(fig6, "compose", compose)
     monkeypatch.setattr(fig6, "load", {study.run_of(Case("sql", task, 3)): skill for task, skill in parts.items()}.get)

@@ -29,5 +29,5 @@ def test_where_none_can_be_made_the_figure_says_why(tmp_path, scenes):
 def test_the_film_is_of_the_episodes_that_are_measured_and_as_long_as_it_is_told(tmp_path, scenes, monkeypatch):
     told = {}
     monkeypatch.setattr(video, "record_many", lambda scenes, path, **words: told.update(words))
-    make_film(tmp_path / "film.mp4", lambda: scenes, max_steps=9)
-    assert (told["seed"], told["max_steps"], told["mode"]) == (1000, 9, "best")
+    make_film(tmp_path / "film.mp4", lambda: scenes, episode_steps=9)
+    assert (told["seed"], told["episode_steps"], told["mode"]) == (1000, 9, "best")

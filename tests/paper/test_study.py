@@ -89,7 +89,7 @@ def test_a_merged_case_is_composed_and_measured_on_the_corner(tiny, trained, mon
     monkeypatch.setattr("qompose.paper.study.Extraction", partial(Extraction, batch_size=8))
     measure(trained, MERGED)
     first, second = load_case(trained, LEFT), load_case(trained, BOTTOM)
-    composed = compose(first & second, options=Extraction(steps=5, batch_size=8, seed=0))
+    composed = compose(first & second, extraction=Extraction(steps=5, batch_size=8, seed=0))
     result = evaluate(composed, "PushBottomLeft", 3, seed=1000)
     record = read_json(trained.episodes_of(MERGED))
     np.testing.assert_allclose(record["sample"]["distance"], result.values("distance"), atol=1e-5)

@@ -65,7 +65,7 @@ def test_the_table_stands_beside_the_papers_figures_on_80_columns(done, capsys, 
     whole = [line.replace("… merged", "") for line in lines]
     assert not any("…" in line for line in whole)  # nothing is cut off
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
-    assert cells[0] == ["left", "0.400 ± 0.082 ± 0.100", "0.400", "-0.50, -0.50", "0.13 ± 0.06"]
+    assert cells[0] == ["left", "0.400 ± 0.082 ± 0.141", "0.400", "-0.50, -0.50", "0.13 ± 0.06"]
     assert [cell[0] for cell in cells] == [
         *("left", "middle", "right", "bottom"),
         *(name for corner in ("left", "middle", "right") for name in (f"bottom-{corner}", "… merged")),

@@ -183,7 +183,7 @@ def test_every_option_is_checked(name):
 
 
 def test_numbers_of_numpy_are_options_like_others():
-    task = make_task("PushTo", goal_x=np.float32(0.5), goal_y=np.int64(-1))
+    task = make_task("PushTo", goal_x=np.float32(0.5), goal_y=np.float64(-1))
     assert task.options()["goal_x"] == 0.5 and json.dumps(task.options())
     assert make_task("MultiGoal", goals=[np.int64(0), np.int64(1)]) == make_task("MultiGoal", goals=[0, 1])
 

@@ -47,7 +47,7 @@ def corrected(pair):
     progress = []
     first, second = pair
     skill = compose(
-        {first: 0.7, second: 0.5}, correct=True, correction=QUICK, options=EXTRACT,
+        {first: 0.7, second: 0.5}, correct=True, correction=QUICK, extraction=EXTRACT,
         on_progress=lambda *done: progress.append(done),
     )  # fmt: skip
     return skill, progress
@@ -95,11 +95,11 @@ def test_another_replay_compiles_the_learning_alone_and_once(pair, compiled):
 def test_corrections_for_all_weights_are_compiled_once(pair, compiled):
     first, second = pair
     options = replace(QUICK, steps=40)  # like no other test's
-    learned = learn_corrections(first, second, options=options)
+    learned = learn_corrections(first, second, correction=options)
     assert compiled[_improve.__name__] == 1 and learned.options.steps == 160
     learned.at(pair, (1.0, 1.0), first.temperature + second.temperature)
     compiled.clear()
-    learn_corrections(first, replace(second, name="other"), options=options)
+    learn_corrections(first, replace(second, name="other"), correction=options)
     for share in (0.2, 0.7):
         learned.at(pair, (1.0, share), first.temperature + share * second.temperature)
     assert not compiled
@@ -151,8 +151,8 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     message = "the tasks of skills 'right' and 'top' end in different states"
     for attempt in (
         lambda: compose(right & top, correct=True, correction=QUICK, extract=False),
-        lambda: learn_corrections(right, top, options=QUICK),
-        lambda: explain(right & top, options=QUICK, members=2),
+        lambda: learn_corrections(right, top, correction=QUICK),
+        lambda: explain(right & top, correction=QUICK, members=2),
         lambda: compose(gpi(right & top), correction=QUICK, extract=False),
     ):
         with pytest.raises(QomposeError, match=message):
@@ -168,9 +168,9 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     quick = replace(QUICK, steps=1)
     assert (
         "holds only if the tasks of all skills end in the same states"
-        in explain(right & somewhere, options=quick).reason
+        in explain(right & somewhere, correction=quick).reason
     )
-    assert "end in the same states" not in explain(right & alike, options=quick).reason
+    assert "end in the same states" not in explain(right & alike, correction=quick).reason
 
 
 def test_replays_that_end_where_their_tasks_do_not_have_no_residuals(pair):
@@ -209,7 +209,7 @@ def test_numbers_that_cannot_be_meant_are_refused(name, value):
 
 
 def test_corrections_for_all_weights_hold_at_any(pair):
-    learned = learn_corrections(*pair, options=QUICK)
+    learned = learn_corrections(*pair, correction=QUICK)
     observations, actions = some_inputs(pair[0])
     temperatures = np.array([skill.temperature for skill in pair])
 
@@ -234,7 +234,7 @@ def test_corrections_for_all_weights_hold_at_any(pair):
 
 def test_corrections_for_all_weights_refuse_what_they_are_not_of(pair):
     first, second = pair
-    learned = learn_corrections(first, second, options=replace(QUICK, steps=1))
+    learned = learn_corrections(first, second, correction=replace(QUICK, steps=1))
     third = replace(first, name="third")
     for expression, settings, message in (
         (first & third, {}, "these corrections are of right, top, and of no other skills"),
@@ -324,7 +324,7 @@ def test_each_row_of_all_weights_has_its_own_weights_and_their_temperature(pair,
     given = []
     monkeypatch.setattr(reweigh, "solve", lambda *args, **more: given.append(args) or solve(*args, **more))
     pair = pair[0], replace(pair[1], temperature=0.7)
-    learn_corrections(*pair, options=replace(QUICK, steps=1))
+    learn_corrections(*pair, correction=replace(QUICK, steps=1))
     _, _, seen, rows, temperature, _ = given[0]
     size = pair[0].observation["size"]
     weights = seen.observation[:, size:]

@@ -27,7 +27,7 @@ def pair(tiny_skills):
 
 
 def test_a_gpi_composition_is_the_best_of_what_was_learned_for_each_policy(pair, tmp_path):
-    skill = compose(gpi({pair[0]: 0.5, pair[1]: -0.25}), temperature=0.2, correction=QUICK, options=EXTRACT)
+    skill = compose(gpi({pair[0]: 0.5, pair[1]: -0.25}), temperature=0.2, correction=QUICK, extraction=EXTRACT)
     assert repr(skill) == "gpi-right-and-not-cooler" and skill.temperature == 0.2
     assert skill.composition["expression"] == "gpi({right: 0.5, cooler: -0.25})"
     assert skill.composition["weights"] is None

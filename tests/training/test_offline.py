@@ -53,7 +53,7 @@ def corner(right, top):
             patch.setattr(owner, name, lambda *args, **kwargs: pytest.fail("composing touched an environment"))
         skill = compose(
             right & top,
-            options=QUICK,
+            extraction=QUICK,
             on_progress=lambda *done: progress.append(done),
         )
     return skill, progress
@@ -87,7 +87,7 @@ def test_a_conjunction_has_the_mean_of_the_values_and_the_union_of_the_experienc
 
 
 def test_halves_by_expression_and_by_mapping_are_the_same(corner, right, top):
-    by_name = compose({right: 0.5, top: 0.5}, options=QUICK)
+    by_name = compose({right: 0.5, top: 0.5}, extraction=QUICK)
     for role in ("critic", "sampler"):
         first, second = getattr(corner[0], role), getattr(by_name, role)
         assert first.spec == second.spec
@@ -149,7 +149,7 @@ def test_without_extraction_it_acts_on_the_sum_by_resampling(right, top):
 
 def test_a_skill_without_replay_is_refused_with_advice_unless_nothing_is_extracted(right, top):
     with pytest.raises(QomposeError, match=r"skill 'top' carries no replay.*or compose without extraction"):
-        compose(right & top.strip(), options=QUICK)
+        compose(right & top.strip(), extraction=QUICK)
     skill = compose(right & top.strip(), extract=False)
     assert skill.replay is None and skill.act(np.zeros(2)).shape == (2,)
 
@@ -335,7 +335,7 @@ def test_a_preference_puts_high_first_and_keeps_what_low_wants_within_the_slack(
 def test_a_nested_expression_is_extracted_saved_and_composed_again(right, top, tmp_path):
     third = replace(right, name="third")
     expression = (right | top) & prefer(top, right & ~(0.5 * third), slack=0.5)
-    skill = compose(expression, options=replace(QUICK, steps=100))
+    skill = compose(expression, extraction=replace(QUICK, steps=100))
     assert skill.sampler.spec["kind"] == "sampler" and skill.composition["names"] == ["right", "top", "third"]
     assert skill.temperature == pytest.approx(0.5 * 0.1 + 0.5 * 0.05) and len(skill.replay.reward) == 1800
     again = Skill.load(skill.save(tmp_path / "s"))
@@ -378,7 +378,7 @@ def naf_pair():
 
 def test_ddpg_extracts_an_actor_that_climbs_the_sum(ddpg_pair, tmp_path):
     first, second = ddpg_pair
-    skill = compose({first: 0.7, second: 0.5}, options=QUICK)
+    skill = compose({first: 0.7, second: 0.5}, extraction=QUICK)
     assert (skill.algorithm, skill.temperature, skill.estimator) == ("ddpg", None, None)
     assert skill.sampler.spec["kind"] == "actor" and skill.provenance["extraction"]["steps"] == 250
     observations, actions = some_inputs(skill, 200)
@@ -410,7 +410,7 @@ def test_extraction_is_the_policy_step_of_online_training(right, top, ddpg_pair,
     options = Extraction(steps=offline.CHUNK + 50, batch_size=4, hidden=(8,), learning_rate=0.02)
 
     def extract():
-        return compose(first & second, options=options).sampler.arrays
+        return compose(first & second, extraction=options).sampler.arrays
 
     whole = extract()
     assert [(getattr(agent, rate), agent.batch_size) for agent in calls] == [(0.02, 4)]  # traced once
@@ -430,8 +430,8 @@ def test_a_policy_is_extracted_at_the_temperature_of_the_composition(right, top,
 
     monkeypatch.setattr(SQL, "improve_policy", watch)
     options = Extraction(steps=2, batch_size=4, hidden=(8,))
-    compose(right & top, temperature=0.03, options=options)
-    compose(right & replace(top, temperature=0.5), options=options)
+    compose(right & top, temperature=0.03, extraction=options)
+    compose(right & replace(top, temperature=0.5), extraction=options)
     assert seen == [(pytest.approx(alpha), right.discount, None) for alpha in (0.03, 0.3)]
 
 
@@ -443,12 +443,12 @@ def test_ddpg_without_extraction_is_refused(ddpg_pair):
 def test_settings_of_the_extraction_are_refused_before_anything_is_learned(right, top, monkeypatch):
     monkeypatch.setattr(offline, "learn_correction", lambda *_, **__: pytest.fail("it began to learn"))
     with pytest.raises(QomposeError, match="batch_size is 2000000"):
-        compose(right & top, correct=True, options=Extraction(batch_size=2_000_000))
+        compose(right & top, correct=True, extraction=Extraction(batch_size=2_000_000))
 
 
 def test_ddpg_avoids_and_prefers(ddpg_pair):
     first, second = ddpg_pair
-    skill = compose(prefer(first, first & ~second, slack=0.5), options=replace(QUICK, steps=100))
+    skill = compose(prefer(first, first & ~second, slack=0.5), extraction=replace(QUICK, steps=100))
     assert skill.critic.spec["kind"] == "prefer" and skill.composition["names"] == ["a", "b"]
     observations, actions = some_inputs(skill, 200)
     low = first.q(observations, actions) - second.q(observations, actions)
@@ -460,9 +460,9 @@ def test_ddpg_avoids_and_prefers(ddpg_pair):
 def test_ddpg_has_no_or_and_no_temperature(ddpg_pair):
     first, second = ddpg_pair
     with pytest.raises(QomposeError, match=r"\| needs a temperature, and these skills have none"):
-        compose(first | second, options=QUICK)
+        compose(first | second, extraction=QUICK)
     with pytest.raises(QomposeError, match="skills of ddpg have no temperature; leave it out"):
-        compose(first & second, options=QUICK, temperature=0.1)
+        compose(first & second, extraction=QUICK, temperature=0.1)
 
 
 def test_naf_composes_by_positive_sums_only(naf_pair):

@@ -89,7 +89,7 @@ def test_a_refitted_skill_is_the_skill_but_for_its_networks_and_where_they_come_
 
 def test_refitted_skills_are_composed_like_any(refitted):
     (right, top), _ = refitted
-    both = compose(right & top, options=Extraction(steps=5, batch_size=8, hidden=(8,)))
+    both = compose(right & top, extraction=Extraction(steps=5, batch_size=8, hidden=(8,)))
     states, actions = right.replay.observation[:20], right.replay.action[:20]
     expected = 0.5 * right.q(states, actions) + 0.5 * top.q(states, actions)
     np.testing.assert_allclose(both.q(states, actions), expected, rtol=1e-4)

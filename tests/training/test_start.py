@@ -25,7 +25,7 @@ BOTH = {"goals": [0, 2]}
 @pytest.fixture(scope="module")
 def composed(tiny_skills):
     options = Extraction(steps=20, batch_size=16, hidden=(16,))
-    return compose(tiny_skills["right"] & tiny_skills["top"], name="both", options=options)
+    return compose(tiny_skills["right"] & tiny_skills["top"], name="both", extraction=options)
 
 
 @pytest.fixture(scope="module")

@@ -100,11 +100,11 @@ def test_environment_without_a_time_limit_is_cut():
     stage = open_stage("StageEndless-v0", {}, 64)
     assert stage.steps == 1000
     stage.close()
-    assert open_stage("StageEndless-v0", {}, 64, max_steps=3).steps == 3
+    assert open_stage("StageEndless-v0", {}, 64, episode_steps=3).steps == 3
 
 
 def test_an_episode_of_ours_may_be_shown_for_longer_than_its_horizon():
-    assert [open_stage("SawyerStack", {}, 64, max_steps=steps).steps for steps in (None, 3, 240)] == [160, 3, 240]
+    assert [open_stage("SawyerStack", {}, 64, episode_steps=steps).steps for steps in (None, 3, 240)] == [160, 3, 240]
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("raises", "ValueError: no screen"), ("grey", r"uint8 \[30, 40\]")])
@@ -130,7 +130,7 @@ def test_environment_variables_are_as_before(monkeypatch):
     ("arguments", "message"),
     [
         (("PushLeft", {}, 8), "size is 8; give 64 to 960"),
-        (("PushLeft", {}, 64, 0), "max_steps is 0"),
+        (("PushLeft", {}, 64, 0), "episode_steps is 0"),
         (("PushLeft", {"goal": 1}, 64), "no option 'goal'"),
         (("PushLeftt", {}, 64), "did you mean PushLeft"),
     ],

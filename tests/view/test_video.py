@@ -10,7 +10,7 @@ from qompose.view import video
 from qompose.view.graphics import probe_graphics
 from qompose.view.video import record, record_many
 
-SMALL = {"size": 64, "max_steps": 4}
+SMALL = {"size": 64, "episode_steps": 4}
 
 
 def frames_of(path):

@@ -142,7 +142,7 @@ def _extracted(study: Study, curve: str, seed: int) -> Iterator[tuple[int, Skill
     first, second = (load(study.run_of(case)) for case in _pair(algorithm, seed))
     # Randomness is numbered by step, so a short extraction is the beginning of a long one.
     for steps in log_spaced(Extraction().steps):
-        yield steps, compose(first & second, options=Extraction(seed=seed, steps=steps)), None
+        yield steps, compose(first & second, extraction=Extraction(seed=seed, steps=steps)), None
 
 
 def _learned(study: Study, seed: int, updates: int) -> Iterator[tuple[int, Skill, float]]:

@@ -93,7 +93,7 @@ def reproduce(study: Study) -> dict[str, Any]:
     film = make_film(study.folder / "fig5_stacking.mp4", lambda: [
         (load(study.run_of(cases[0]), replay=False), TASK, options, f"stack, {trial}")
         for trial, (options, *_) in TRIALS.items()
-    ], max_steps=max(steps for *_, steps in TRIALS.values()))  # fmt: skip
+    ], episode_steps=max(steps for *_, steps in TRIALS.values()))  # fmt: skip
     return {**result, **film, "picture": str(picture), "file": str(path)}
 
 

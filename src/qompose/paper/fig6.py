@@ -108,7 +108,7 @@ def make_policy(study: Study, policy: str, seed: int) -> Skill:
     return compose(
         stack & (3.0 * avoid if policy.endswith("1:3") else avoid),
         extract=policy.startswith("extracted") or policy == "corrected", correct=policy == "corrected",
-        options=Extraction(steps=EXTRACTION_STEPS, seed=seed), correction=Correction(seed=seed),
+        extraction=Extraction(steps=EXTRACTION_STEPS, seed=seed), correction=Correction(seed=seed),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ SEED = 1000  # the first of the episodes that are measured; those of a training 
 
 
 def make_film(
-    path: Path, scenes: Callable[[], Sequence[Scene]], *, max_steps: int | None = None, seed: int = SEED
+    path: Path, scenes: Callable[[], Sequence[Scene]], *, episode_steps: int | None = None, seed: int = SEED
 ) -> dict[str, str]:
     """Film each policy by its best candidate, unless the film is there; return what a figure's result says of it.
 
@@ -29,7 +29,7 @@ def make_film(
         try:
             with bars() as shown:
                 video.record_many(
-                    scenes(), path, mode="best", seed=seed, max_steps=max_steps,
+                    scenes(), path, mode="best", seed=seed, episode_steps=episode_steps,
                     on_step=lambda done, total: shown.update("filming", done, total),
                 )  # fmt: skip
         except QomposeError as error:

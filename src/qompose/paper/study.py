@@ -180,7 +180,7 @@ def load_case(study: Study, case: Case) -> Skill:
     if not case.merged:
         return skills[0]
     first, second = skills
-    return compose(first & second, name=case.name, options=Extraction(steps=EXTRACTION_STEPS, seed=case.seed))
+    return compose(first & second, name=case.name, extraction=Extraction(steps=EXTRACTION_STEPS, seed=case.seed))
 
 
 def measure(study: Study, case: Case) -> None:

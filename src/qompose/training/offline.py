@@ -72,7 +72,7 @@ def compose(
     extract: bool = True,
     correct: bool | Corrections = False,
     temperature: float | None = None,
-    options: Extraction | None = None,
+    extraction: Extraction | None = None,
     correction: Correction | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Skill:
@@ -87,8 +87,8 @@ def compose(
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
     themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True.
-    `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too. `options` says
-    how the policy is extracted, `name` what the skill is called; `left-and-bottom` and the like unless given.
+    `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too. `extraction`
+    says how the policy is extracted, `name` what the skill is called; `left-and-bottom` and the like unless given.
     `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if the skills do not fit
     together, with the reason; `correct` and `gpi` besides if their tasks end in different states.
     """
@@ -96,7 +96,7 @@ def compose(
         expression = from_weights(expression)
     terms = weights_of(expression)
     skills = skills_of(expression)
-    options, correction = options or Extraction(), correction or Correction()
+    extraction, correction = extraction or Extraction(), correction or Correction()
     correction = replace(correction, steps=correction.gradient_steps)
     if correct:
         linear_form(expression)
@@ -137,7 +137,7 @@ def compose(
     FIELDS["composition"]("composition", composition)
     if sampler is not None:
         check_spec(sampler.spec, "sampler", algorithm)
-    agent = _extracting_agent(skills[0], temperature, options) if extract else None
+    agent = _extracting_agent(skills[0], temperature, extraction) if extract else None
     learns = correct or bool(gpis)
     instead = "" if learns else ", or compose without extraction"
     whole = all(skill.replay is not None for skill in skills)
@@ -165,7 +165,7 @@ def compose(
     if agent is not None:
         assert union is not None
         size = int(skills[0].action["size"])
-        policy = extract_policy(agent, critic, union.observation, size, options, on_progress=tell("extracting"))
+        policy = extract_policy(agent, critic, union.observation, size, extraction, on_progress=tell("extracting"))
         sampler = as_network(policy)
     return replace(
         skills[0],
@@ -179,8 +179,8 @@ def compose(
             "command": command_line(),
             "created": now(),
             **({"correction": plain(correction) | {"seconds": round(corrected - begin, 2)}} if correct or gpis else {}),
-            "extraction": {"steps": options.steps if extract else 0, "batch_size": options.batch_size,
-                           "seed": options.seed, "seconds": round(time.perf_counter() - corrected, 2)},
+            "extraction": {"steps": extraction.steps if extract else 0, "batch_size": extraction.batch_size,
+                           "seed": extraction.seed, "seconds": round(time.perf_counter() - corrected, 2)},
             "versions": describe_system()["versions"],
         },
         replay=union,

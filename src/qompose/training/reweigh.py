@@ -87,12 +87,12 @@ class _Weighed(NamedTuple):
 
 
 def learn_corrections(
-    *skills: Skill, options: Correction | None = None, on_progress: Callable[[int, int], None] | None = None
+    *skills: Skill, correction: Correction | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> Corrections:
     """Learn C_w of these skills for every w ≥ 0, from their replays: `learn_corrections(left, bottom)`.
 
     Every transition has weights of its own, drawn evenly from those that sum to one; they are inputs of the network.
-    `options` are those of one correction, with four times as many steps. Raises QomposeError as `correct=True` does,
+    `correction`: how one is learned, here with four times as many steps. Raises QomposeError as `correct=True` does,
     and for fewer than two skills or one given twice.
     """
     if len(skills) < 2:
@@ -101,8 +101,8 @@ def learn_corrections(
     if len(set(skills)) < len(skills):
         raise QomposeError("a skill is given twice; corrections are of each once")
     check_correctable(skills)
-    options = options or Correction()
-    options, data = replace(options, steps=LONGER * options.gradient_steps), unite_replays(skills)
+    options, data = correction or Correction(), unite_replays(skills)
+    options = replace(options, steps=LONGER * options.gradient_steps)
     check_ends(skills, data)
     rewards = rewards_of(skills, data) if options.residuals else None
     rng = np.random.default_rng([options.seed, 3])

@@ -56,25 +56,25 @@ def open_stage(
     env_id: str,
     options: dict[str, Any],
     size: int,
-    max_steps: int | None = None,
+    episode_steps: int | None = None,
     meshes: str | os.PathLike[str] | None = None,
     env_timeout: float = PATIENCE,
 ) -> Stage:
     """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn.
 
-    `max_steps`: of an episode, in place of the task's horizon; a foreign environment's is only cut. `meshes` is a
+    `episode_steps`: of an episode, in place of the task's horizon; a foreign environment's is only cut. `meshes` is a
     directory of what Sawyer looks like, see `qompose.view.meshes`.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise QomposeError(f"size is {size}; give {SIZES[0]} to {SIZES[1]} pixels")
-    if max_steps is not None and max_steps < 1:
-        raise QomposeError(f"max_steps is {max_steps}; it must be at least 1")
+    if episode_steps is not None and episode_steps < 1:
+        raise QomposeError(f"episode_steps is {episode_steps}; it must be at least 1")
     name = task_named(env_id)
     if name is None and meshes is not None:
         raise QomposeError(f"{env_id} is no task of Sawyer, which alone can wear meshes; leave them out")
     stage = TaskStage(name, options, size, meshes) if name is not None else ForeignStage(env_id, options, env_timeout)
-    if max_steps is not None:  # a foreign environment ends by itself
-        stage.steps = max_steps if name is not None else min(stage.steps, max_steps)
+    if episode_steps is not None:  # a foreign environment ends by itself
+        stage.steps = episode_steps if name is not None else min(stage.steps, episode_steps)
     return stage
 
 

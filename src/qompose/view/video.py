@@ -46,7 +46,7 @@ def record(
     mode: str = "sample",
     seed: int = 0,
     size: int = 480,
-    max_steps: int | None = None,
+    episode_steps: int | None = None,
     meshes: str | os.PathLike[str] | None = None,
     env_timeout: float = PATIENCE,
     overwrite: bool = False,
@@ -55,7 +55,7 @@ def record(
     """Write a video of a skill, .mp4 or .gif, by default on the task it was trained for; see `record_many`."""
     return record_many(
         [(skill, env, options, None)], path,
-        episodes=episodes, mode=mode, seed=seed, size=size, max_steps=max_steps, meshes=meshes,
+        episodes=episodes, mode=mode, seed=seed, size=size, episode_steps=episode_steps, meshes=meshes,
         env_timeout=env_timeout, overwrite=overwrite, on_step=on_step,
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ def record_many(
     mode: str = "sample",
     seed: int = 0,
     size: int = 480,
-    max_steps: int | None = None,
+    episode_steps: int | None = None,
     meshes: str | os.PathLike[str] | None = None,
     env_timeout: float = PATIENCE,
     overwrite: bool = False,
@@ -78,11 +78,12 @@ def record_many(
 
     It plays in real time, or at 10 pictures a second where that is faster. Returns what was written and with which
     `renderer`: "mujoco-egl" and the like, "drawing" where OpenGL does not work (`note` says why), or "gymnasium" for
-    environments that draw themselves. `size`: of the pictures, in pixels. `max_steps`: of an episode, in place of the
-    task's horizon; a foreign environment's is only cut, which may take `env_timeout` seconds to be made, and for one
-    step. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head, .stl or .obj, which are drawn in
-    place of its primitives. `on_step` is told how many steps are done, and of how many at most. Raises QomposeError for
-    an unknown environment or suffix, a file that exists, meshes that cannot be compiled, and missing PyAV.
+    environments that draw themselves. `size`: of the pictures, in pixels. `episode_steps`: of an episode, in place of
+    the task's horizon; a foreign environment's is only cut, which may take `env_timeout` seconds to be made, and for
+    one step. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head, .stl or .obj, which are
+    drawn in place of its primitives. `on_step` is told how many steps are done, and of how many at most. Raises
+    QomposeError for an unknown environment or suffix, a file that exists, meshes that cannot be compiled, and missing
+    PyAV.
     """
     if not scenes:
         raise QomposeError("there is nothing to record; give at least one skill")
@@ -90,7 +91,7 @@ def record_many(
         raise QomposeError(f"episodes is {episodes}; it must be at least 1")
     target = Path(path)
     with ExitStack() as stack:
-        how = size, max_steps, meshes, env_timeout
+        how = size, episode_steps, meshes, env_timeout
         stages = [stack.enter_context(closing(_open(*scene[:3], *how))) for scene in scenes]
         stride = math.ceil(stages[0].fps / FASTEST)
         fps = max(stages[0].fps / stride, SLOWEST)
