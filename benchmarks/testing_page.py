@@ -37,7 +37,8 @@ NAMES, ENOUGH = ("sql", "ddpg", "naf", "goals"), 100
 BUGS_HEAD = """## Planted bugs
 
 Each is put into a copy of the package; the unit tests named with it run up to their first failure, and the gates where
-those let it pass. The list is `benchmarks/bugs.py`. {caught} of the {planted} bugs that were tried are caught.
+those let it pass. The list is `benchmarks/bugs.py`. {caught} of the {planted} bugs that were tried are caught. Those
+from "no target network" on were found by looking for faults that no test noticed: their tests came with them.
 {untried}{clean}
 """
 

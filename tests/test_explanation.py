@@ -78,7 +78,7 @@ def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
     share = numbers["coverage"]["first on second"]["mean"]
     for words in (f"{'divergence per step, temperatures':<36}{report.divergence.mean / 0.5:10.3g}",
                   "by x (down) and y (across)", "certificate", f"first has been where {share:.0%} [",
-                  f"of the states of second are\ncritic of first: Bellman residual {report.residual['first']:.2g} temp",
+                  f"of the states of first are\ncritic of first: Bellman residual {report.residual['first']:.2g} temp",
                   f"verdict: {report.verdict}. "):  # fmt: skip
         assert words in text
     drawn = draw_divergence(tmp_path / "map.png", report, bins=5)

@@ -75,7 +75,7 @@ def test_only_refitted_lines_are_refitted(tmp_path, monkeypatch, start):
     monkeypatch.setattr(
         fine_tune.qp, "refit", lambda *skills, seed: calls.append(("refit", len(skills), seed)) or skills
     )
-    monkeypatch.setattr(fine_tune.qp, "compose", lambda expression, options: expression)
+    monkeypatch.setattr(fine_tune.qp, "compose", lambda expression, extraction: expression)
     monkeypatch.setattr(fine_tune.qp, "train", train)
     monkeypatch.setattr(fine_tune.qp, "evaluate", lambda *words, **more: Figures())
     monkeypatch.setattr(fine_tune, "curve_of", lambda run, name: [[2, 0.5]])

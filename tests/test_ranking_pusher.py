@@ -137,7 +137,9 @@ def test_a_certificate_is_that_of_its_job(tmp_path, monkeypatch, way):
             return {"verdict": "compose"}
 
     monkeypatch.setattr(ranking, "expression_of", lambda study, index, seed: (index, seed))
-    monkeypatch.setattr(ranking, "explain", lambda expression, options: given.append((expression, options)) or Report())
+    monkeypatch.setattr(
+        ranking, "explain", lambda expression, correction: given.append((expression, correction)) or Report()
+    )
     study = ranking.Study(tmp_path, 3, 2000)
     job = ranking.certifying_job(study, 4, 2, way, 5)
     monkeypatch.setitem(ranking.TASKS, ranking.SUM, None)  # what `main` puts there is gone afterwards

@@ -89,7 +89,7 @@ def test_each_way_learns_from_what_it_says(tmp_path, monkeypatch, way, learned):
 
     monkeypatch.setattr(refit, "load", lambda path: Line(path.name))
     monkeypatch.setattr(refit.qp, "refit", learn)
-    monkeypatch.setattr(refit.qp, "compose", lambda expression, options: (*expression, options.steps))
+    monkeypatch.setattr(refit.qp, "compose", lambda expression, extraction: (*expression, extraction.steps))
     monkeypatch.setattr(
         refit, "judge", lambda skill, *_: {"sample": {"mean": str(skill if isinstance(skill, tuple) else skill.name)}}
     )

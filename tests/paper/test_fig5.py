@@ -131,7 +131,7 @@ def test_each_policy_at_the_tower_is_what_it_is_called(monkeypatch, tmp_path, ti
     study, given = Study(tmp_path, 4, 2000), []
 
     def compose(expression, **how):
-        given.append((repr(expression), how["extract"], how["correct"], how["options"].seed, how["correction"].seed))
+        given.append((repr(expression), how["extract"], how["correct"], how["extraction"].seed, how["correction"].seed))
         return avoid
 
     monkeypatch.setattr(fig6, "compose", compose)

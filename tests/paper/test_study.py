@@ -162,8 +162,8 @@ def test_the_expert_is_measured_on_the_task_itself():
 def test_another_seed_has_other_episodes_and_another_extraction(trained, monkeypatch):
     left, seen = load_case(trained, LEFT), []
 
-    def compose(expression, *, name, options):
-        seen.append(options.seed)
+    def compose(expression, *, name, extraction):
+        seen.append(extraction.seed)
         return left
 
     def evaluate(skill, task, episodes, *, mode, seed):
