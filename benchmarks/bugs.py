@@ -291,7 +291,7 @@ BUGS: tuple[Bug, ...] = (
           "own = [log_weight for _ in q]"),),
         of("tests/training/test_gpi.py", "draws_are_weighted_by_each_skills_own_policy"), (),
     ),
-    # What is learned off-policy, and extracted.
+    # Found by looking for faults that no test noticed.
     Bug(
         "no target network", SQL,
         (("state.target, state.sampler, batch", "state.critic, state.sampler, batch"),),
@@ -350,7 +350,6 @@ BUGS: tuple[Bug, ...] = (
         (('above_random - figures["overestimate"].mean', 'above_random + figures["overestimate"].mean'),),
         of("tests/test_explanation.py", "what_acting_at_random_loses_is_beside_the_optimum_and_not_the_sum"), (),
     ),
-    # Tasks.
     Bug(
         "touch of the tower forgiven", "tasks/stacking.py",
         (('(readings["held"] > 0.0) & (readings["collided"] == 0.0)', '(readings["held"] > 0.0)'),),

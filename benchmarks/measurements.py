@@ -324,12 +324,13 @@ def yardsticks(
     bars = f"\n{bar_list(result)}\n" if "bars" in result else ""
     count = len(result["rows"][0]["seeds"])
     seeds = f"{count} seeds" if asked is None or count >= asked else f"{count} seeds (**{asked} were asked**)"
+    whose = "processor" if "clock" in result["runs"][0]["curve"][0] else "clock"
     return f"""## {title}
 
 Final distance to the goal (m), mean of {result["final_episodes"]} episodes and its confidence interval over
-{seeds}, after {result["total_steps"]} environment steps; median steps and minutes to the first of the
-evaluations ({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its updates per
-step. See [yardsticks](yardsticks.md) for what is equal and what is not.
+{seeds}, after {result["total_steps"]} environment steps; median steps and minutes of the {whose} to the first of
+the evaluations ({result["episodes"]} episodes) that meets the bar. The number behind an entrant is that of its
+updates per step. See [yardsticks](yardsticks.md) for what is equal and what is not.
 
 {table(header, rows)}
 {bars}

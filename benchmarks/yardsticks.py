@@ -55,11 +55,16 @@ def job_of(folder: Path, case: Case, python: Path) -> Job:
 
 
 def read_run(folder: Path, case: Case) -> dict[str, Any]:
-    """A finished training; raises QomposeError if it is one of another length."""
+    """A finished training; raises QomposeError if it is one of another length, or was timed otherwise."""
     run = read_json(file_of(folder, case))
     if run["total_steps"] != case.total_steps:
         raise QomposeError(
             f"{file_of(folder, case).parent} has {run['total_steps']} steps, not {case.total_steps}; "
+            "give another --runs-dir"
+        )
+    if "clock" not in run["curve"][0]:
+        raise QomposeError(
+            f"{file_of(folder, case).parent} has seconds of the clock, now those of the processor are counted; "
             "give another --runs-dir"
         )
     return run

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.spaces import Box
 from PIL import Image
 
-from qompose import shipped
+from qompose import commands, shipped
 from qompose.cli import main
 from qompose.doctor import Check
 from qompose.evaluation import evaluate
@@ -17,6 +17,7 @@ from qompose.run import read_metrics
 from qompose.shipped import load
 from qompose.tasks import TASKS
 from qompose.tasks.pusher import Pusher
+from qompose.types import QomposeError
 from qompose.view import stage
 from qompose.view.graphics import Graphics
 
@@ -142,6 +143,20 @@ def test_the_command_that_a_training_recommends_works_for_an_environment_of_a_mo
     (line,) = run("train", *flags, *tiny_flags).splitlines()[1:]
     assert line == f"try it: qompose eval runs/fresh-robot-s0 {' '.join(flags)}"
     assert "fresh-robot on fresh_robot:FreshRobot-v0" in run(*line.split()[3:], "--episodes", 1)
+
+
+def test_the_flags_of_eval_and_record_say_how_long(ask, tiny_runs, monkeypatch):
+    seen = []
+
+    def stop(*_, **given):
+        seen.append((given["episode_steps"], given["env_timeout"]))
+        raise QomposeError("enough")
+
+    monkeypatch.setattr(commands, "evaluate", stop)
+    monkeypatch.setattr("qompose.view.video.record", stop)
+    for command in ("eval", "record"):
+        assert main([command, str(tiny_runs["right"]), "--episode-steps", "7", "--env-timeout", "5"]) == 2
+    assert seen == [(7, 5.0)] * 2
 
 
 def test_resuming_continues_to_the_same_skill(run, tiny_runs, tiny_flags, tiny_skills, tmp_path):

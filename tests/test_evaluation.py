@@ -208,13 +208,15 @@ def test_a_policy_draws_from_one_stream(right):
 
 def test_a_figure_that_there_is_not_is_refused_with_those_there_are(right):
     result = evaluate(right, episodes=1)
-    with pytest.raises(QomposeError, match=r"^MultiGoal says nothing of 'height'; it has distance, goal, length, ret"):
+    with pytest.raises(QomposeError, match=r"^not every episode has 'height'; all have distance, goal, length, ret"):
         result.values("height")
 
 
 def test_an_environment_that_takes_too_long_is_given_up_and_may_be_given_longer(right, growing, monkeypatch):
-    monkeypatch.setattr(Growing, "__init__", lambda self: time.sleep(0.2))
+    monkeypatch.setattr(Growing, "__init__", lambda self: Growing.reset(self) and time.sleep(0.2))
+    monkeypatch.setattr(Growing, "episode", 0, raising=False)
     with pytest.raises(QomposeError, match=r"no answer in 0\.3 s \(env_timeout\)"):
         evaluate(right, growing, 8, env_timeout=0.3)
+    assert len(evaluate(right, growing, 2, env_timeout=30.0).episodes) == 2
     with pytest.raises(QomposeError, match=r"^env_timeout is 0\.0; give seconds"):
         evaluate(right, growing, 8, env_timeout=0.0)

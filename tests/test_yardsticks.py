@@ -20,7 +20,10 @@ NOWHERE = "no/such/python"
 
 
 def curve(*distances):
-    return [{"step": 100 * k, "seconds": 2.0 * k, "distance": distance} for k, distance in enumerate(distances, 1)]
+    return [
+        {"step": 100 * k, "seconds": 2.0 * k, "clock": 3.0 * k, "distance": distance}
+        for k, distance in enumerate(distances, 1)
+    ]
 
 
 def run(entrant, seed, *distances, task="PushLeft", total_steps=3000):
@@ -101,6 +104,15 @@ def test_runs_of_another_length_are_refused(finished):
     file = yardsticks.file_of(finished.with_name("runs-quick"), Case("sbx-sac-2", "PushLeft", 0, 3000))
     write_json(file, run("sbx-sac-2", 0, 0.5, total_steps=2000))
     with pytest.raises(SystemExit, match=r"^yardsticks: .* has 2000 steps, not 3000; give another --runs-dir$"):
+        quick(finished)
+
+
+def test_runs_by_the_clock_are_refused(finished):
+    file = yardsticks.file_of(finished.with_name("runs-quick"), Case("sbx-sac-2", "PushLeft", 0, 3000))
+    before = run("sbx-sac-2", 0, 0.5)
+    del before["curve"][0]["clock"]
+    write_json(file, before)
+    with pytest.raises(SystemExit, match=r"^yardsticks: .* has seconds of the clock, .*; give another --runs-dir$"):
         quick(finished)
 
 
@@ -190,7 +202,8 @@ def test_the_clock_stands_still_while_judging(monkeypatch, tmp_path):
     file = tmp_path / "run" / "result.json"
     yardstick_run.main(["train", "sb3-sac-1", "PushLeft", "7", "25", str(file)])
     found = read_json(file)
-    assert [tuple(point.values())[:3] for point in found["curve"]] == [(12, 6.0, 12.0), (25, 12.5, 25.0)]
+    when = [(point["step"], point["seconds"], point["clock"]) for point in found["curve"]]
+    assert when == [(12, 6.0, 12.0), (25, 12.5, 25.0)]
     assert list(found["final"]) == ["policy"]
     assert found["final"]["policy"]["mean"] > 0.1
 

@@ -98,8 +98,12 @@ def train(
         return answer
     print(f"skill saved in {answer['skill']}")
     said: list[str] = []  # what counts only if the user says it: see `choose_task`
-    if task_named(env) is None and (":" in env or env_option):
-        said = ["--env", env, *(["--env-option", *env_option] if env_option else [])]
+    if task_named(env) is None and (":" in env or options):
+        said = ["--env", env]
+        for name, value in (("goal-x", goal_x), ("goal-y", goal_y)):
+            said += [] if value is None else [f"--{name}", str(value)]
+        said += ["--env-option", *env_option] if env_option else []
+    said += [] if env_timeout == PATIENCE else ["--env-timeout", f"{env_timeout:g}"]
     print(f"try it: {shlex.join(['qompose', 'eval', str(directory), *said])}")
     return None
 

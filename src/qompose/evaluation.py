@@ -14,10 +14,10 @@ from qompose.envs.lockstep import Lockstep
 from qompose.envs.watchdog import PATIENCE
 from qompose.skill.artifact import Skill, check_skills
 from qompose.tasks import task_named
-from qompose.types import Policy, QomposeError, check_options, show
+from qompose.types import Policy, QomposeError, check_options, find_misfit, show
 
 # More lanes than this gain nothing: the networks' cost per observation no longer falls. Somebody else's environment may
-# take long to be made: no more of it than a training has.
+# take long to be made: as many of it as a training has by default.
 LANES, FOREIGN_LANES = 50, 8
 
 
@@ -36,7 +36,7 @@ class Evaluation:
         Raises QomposeError for a figure that not every episode has, with those there are.
         """
         if not all(name in episode for episode in self.episodes):
-            raise QomposeError(f"{self.env} says nothing of {show(name)}; it has {', '.join(self._shared())}")
+            raise QomposeError(f"not every episode has {show(name)}; all have {', '.join(self._shared())}")
         return np.array([episode[name] for episode in self.episodes], dtype=np.float64)
 
     def summary(self) -> dict[str, Any]:
@@ -102,15 +102,16 @@ def evaluate(
 ) -> Evaluation:
     """Run a skill, by default on the task it was trained for.
 
-    `episode_steps`: of an episode, those of the environment unless given; a foreign one is only cut, and may take
-    `env_timeout` seconds to be made, and as long for one step of all lanes. `mode` is how it
-    acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's Q as the
-    candidates grow) or `best` (the candidate of highest Q: a heuristic). Raises QomposeError for an unknown environment
-    or one whose spaces, observations or action limits are not the skill's.
+    `mode` is how it acts: `sample` (one draw of the policy), `resample` (importance resampling, exact for the skill's Q
+    as the candidates grow) or `best` (the candidate of highest Q: a heuristic). `episode_steps`: of an episode, those
+    of the environment unless given; episodes of a foreign one are only cut. `env_timeout`: seconds that a foreign
+    environment may take to be made, and as long for one step of all lanes. `on_step` is told how many episodes are
+    done. Raises QomposeError for an unknown environment or one whose spaces, observations or action limits are not the
+    skill's.
     """
     if not isinstance(episodes, Integral) or episodes < 1:
         raise QomposeError(f"episodes is {show(episodes)}; it must be at least 1 and whole")
-    if episode_steps is not None and (not isinstance(episode_steps, Integral) or episode_steps < 1):
+    if episode_steps is not None and (find_misfit("int", episode_steps) or episode_steps < 1):
         raise QomposeError(f"episode_steps is {show(episode_steps)}; it must be at least 1 and whole")
     env, options = choose_task(skill, env, options)
     policy = skill_policy(skill, mode, seed)

@@ -25,7 +25,6 @@ from qompose.skill.expression import Expression, from_weights, spell_sum
 from qompose.soft.bounds import expect, lemma_target, local_regret, regret_target, split_draws, theorem_target
 from qompose.soft.compose import combine_values
 from qompose.soft.correct import correction_target, soft_minimum
-from qompose.tasks import task_named
 from qompose.training.correct import (
     Correction,
     Survey,
@@ -39,7 +38,8 @@ from qompose.training.correct import (
     unit_of,
 )
 from qompose.training.offline import choose_temperature
-from qompose.types import QomposeError, Transition, find_misfit, show
+from qompose.training.rewards import has_rewards
+from qompose.types import QomposeError, Transition, check_settings, find_misfit, show
 
 MEMBERS = 3
 # Of the cases, the share in which an interval should hold what it is an estimate of.
@@ -201,6 +201,7 @@ def explain(
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
+    check_settings("correction", correction, Correction)
     skills, weights = linear_form(expression)
     check_correctable(skills)
     if find_misfit("int", members) or not 2 <= members < PIECES:
@@ -241,7 +242,7 @@ def explain(
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
     verdict, reason = _judge(
         figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0, alike=alike,
-        known=all(task_named(str(skill.task["id"])) is not None for skill in skills),
+        known=all(map(has_rewards, skills)),
     )  # fmt: skip
     axes, columns = _choose_axes(skills[0])
     return Explanation(

@@ -65,12 +65,18 @@ def check_kinds(settings: Any) -> None:
         object.__setattr__(settings, field.name, tuple(plain) if isinstance(plain, list) else plain)
 
 
+def check_settings(name: str, value: Any, kind: type) -> None:
+    """Refuse settings that are neither left out nor of their kind."""
+    if value is not None and not isinstance(value, kind):
+        raise QomposeError(f"{name} is {show(value)}; give qp.{kind.__name__}(...)")
+
+
 def check_options(options: Any) -> dict[str, Any]:
-    """The options of an environment as a dictionary of their own; raises QomposeError for what is none."""
+    """The options of an environment as a dictionary of their own, plain; raises QomposeError for what is none."""
     names = list(options) if isinstance(options, Mapping) else [] if options is None else [None]
     if not all(isinstance(name, str) for name in names):
         raise QomposeError(f"options is {show(options)}; give a dictionary: name of an option to its value")
-    return dict(options or {})
+    return {name: as_plain(value) for name, value in (options or {}).items()}
 
 
 class Transition(NamedTuple):

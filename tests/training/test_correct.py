@@ -24,6 +24,7 @@ from qompose.training.correct import (
     survey,
 )
 from qompose.training.offline import Extraction, compose
+from qompose.training.rewards import has_rewards
 from qompose.training.reweigh import learn_corrections
 from qompose.types import QomposeError, Transition
 
@@ -164,6 +165,7 @@ def test_tasks_that_end_in_different_states_are_refused_by_all_who_say_what_is_l
     assert check_ends([somewhere, replace(somewhere, name="twin")], data)  # of one environment
     cooler = [compose(skill, temperature=0.05, extract=False) for skill in (right, top)]
     assert cooler[0].task == cooler[1].task and not check_ends(cooler, data)
+    assert [has_rewards(skill) for skill in (right, cooler[0], somewhere)] == [True, False, False]
     assert check_ends([replace(somewhere.strip(), terminates=False)] * 2, data)
     quick = replace(QUICK, steps=1)
     assert (

@@ -223,6 +223,7 @@ def test_the_seed_decides_the_extraction(corner, tiny_agent):
     [
         {"steps": 0},
         {"batch_size": 0},
+        {"batch_size": 2_000_000},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"learning_rate": float("inf")},
@@ -442,8 +443,11 @@ def test_ddpg_without_extraction_is_refused(ddpg_pair):
 
 def test_settings_of_the_extraction_are_refused_before_anything_is_learned(right, top, monkeypatch):
     monkeypatch.setattr(offline, "learn_correction", lambda *_, **__: pytest.fail("it began to learn"))
-    with pytest.raises(QomposeError, match="batch_size is 2000000"):
-        compose(right & top, correct=True, extraction=Extraction(batch_size=2_000_000))
+    for wrong, message in (
+        ({"temperature": 1e-9}, "temperature is 1e-09; it must be"), ({"name": "a b"}, "name: "),
+    ):  # fmt: skip
+        with pytest.raises(QomposeError, match=message):
+            compose(right & top, **{"correct": True, **wrong})
 
 
 def test_ddpg_avoids_and_prefers(ddpg_pair):

@@ -134,11 +134,18 @@ def test_a_run_is_one_process_s_and_its_death_frees_it(tmp_path, tiny_agent, tin
     go_on()
 
 
+def test_numbers_of_numpy_are_options_of_a_skill(tiny_agent, tiny_training):
+    options = {"goals": [np.int64(0), (np.float32(3.0), 3)]}
+    skill = train("MultiGoal", agent=tiny_agent, training=tiny_training, options=options)
+    assert skill.task["options"] == {"goals": [0, [3.0, 3]]} and json.dumps(skill.task)
+
+
 def test_the_environment_s_time_is_the_caller_s_and_no_part_of_the_run(monkeypatch, tmp_path):
     seen = []
 
     def watch(lanes, agent, training, evaluation_env, run, **kwargs):
         seen.append((lanes.patience, evaluation_env.patience))
+        assert (lanes.num_envs, evaluation_env.num_envs) == (8, 8)
         raise NoTraining
 
     monkeypatch.setattr(session, "train_online", watch)

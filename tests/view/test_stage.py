@@ -1,4 +1,5 @@
 import os
+import time
 
 import gymnasium
 import numpy as np
@@ -18,6 +19,7 @@ class Foreign(gymnasium.Env):
 
     def __init__(self, render_mode=None, fault=None):
         self.render_mode, self.fault = render_mode, fault
+        time.sleep(30.0 if fault == "slow to make" else 0.0)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -29,6 +31,7 @@ class Foreign(gymnasium.Env):
         return np.zeros(2, np.float32), 1.0, self.count == 5, False, {}
 
     def render(self):
+        time.sleep(30.0 if self.fault == "slow to draw" else 0.0)
         if self.fault == "raises":
             raise ValueError("no\nscreen")
         if self.fault == "grey":
@@ -114,6 +117,14 @@ def test_foreign_environment_that_cannot_draw_is_one_line(fault, reason):
     with pytest.raises(QomposeError, match=f"StageForeign-v0 cannot draw itself: .*{reason}") as error:
         grey(stage)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fault", ["slow to make", "slow to draw"])
+def test_a_foreign_environment_that_takes_too_long_is_given_up(fault):
+    with pytest.raises(QomposeError, match=r"StageForeign-v0 cannot .* no answer in 0\.2 s"):
+        stage = open_stage("StageForeign-v0", {"fault": fault}, 64, env_timeout=0.2)
+        stage.lockstep.reset(0)
+        grey(stage)
 
 
 def test_environment_variables_are_as_before(monkeypatch):

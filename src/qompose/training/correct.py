@@ -76,7 +76,7 @@ class Correction:
 
     @property
     def gradient_steps(self) -> int:
-        """Those that were given, or as many as is usual."""
+        """Those that were given, or 4000; `explain` fills in more of its own."""
         return self.steps or STEPS
 
 

@@ -39,7 +39,7 @@ from qompose.training.correct import Correction, check_correctable, check_ends, 
 from qompose.training.gpi import learn_gpi
 from qompose.training.rewards import task_of
 from qompose.training.reweigh import Corrections
-from qompose.types import QomposeError, find_misfit, show
+from qompose.types import QomposeError, check_settings, find_misfit, show
 
 # Steps in one compiled call: short enough for a live progress bar.
 CHUNK = 100
@@ -94,6 +94,8 @@ def compose(
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
+    check_settings("extraction", extraction, Extraction)
+    check_settings("correction", correction, Correction)
     terms = weights_of(expression)
     skills = skills_of(expression)
     extraction, correction = extraction or Extraction(), correction or Correction()

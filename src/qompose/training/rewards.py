@@ -38,3 +38,12 @@ def task_of(skill: Skill) -> Task:
                 f"skill {skill.name!r} says that it learned {name}, but its {what} are {own}, not {expected}"
             )
     return task
+
+
+def has_rewards(skill: Skill) -> bool:
+    """Whether the rewards of a skill's task can be computed for transitions of others."""
+    try:
+        task_of(skill)
+    except QomposeError:
+        return False
+    return True

@@ -25,7 +25,7 @@ from qompose.training.correct import (
     survey,
     unit_of,
 )
-from qompose.types import QomposeError
+from qompose.types import QomposeError, check_settings
 
 # Weights are one more input of the network, and as many steps are shared by all of them.
 LONGER = 4
@@ -95,6 +95,7 @@ def learn_corrections(
     `correction`: how one is learned, here with four times as many steps. Raises QomposeError as `correct=True` does,
     and for fewer than two skills or one given twice.
     """
+    check_settings("correction", correction, Correction)
     if len(skills) < 2:
         raise QomposeError("corrections are of at least two skills")
     check_compatible(skills)

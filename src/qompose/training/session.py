@@ -22,7 +22,7 @@ from qompose.tasks import make_task, task_named
 from qompose.training.export import describe_skill, export_skill
 from qompose.training.online import Progress, Trained, Training, train_online
 from qompose.training.start import agent_of, begin_with, digest_of
-from qompose.types import QomposeError, check_options, show
+from qompose.types import QomposeError, check_options, check_settings, show
 
 SKILL = "skill"
 EVALUATION_LANES = 20
@@ -70,8 +70,7 @@ def train(
         raise QomposeError("resume needs output_dir: the run that is to be continued")
     if agent is not None and not isinstance(agent, Agent):
         raise QomposeError(f"agent is {show(agent)}; give qp.SQL(...), qp.DDPG(...) or qp.NAF(...), or a name as algo")
-    if training is not None and not isinstance(training, Training):
-        raise QomposeError(f"training is {show(training)}; give qp.Training(...)")
+    check_settings("training", training, Training)
     agent, training = _configure(_choose(algo, agent, start), training or Training(), settings)
     agent = plan_updates(agent, training)
     options, name_of_task = check_options(options), task_named(env)

@@ -19,9 +19,9 @@ from qompose.envs.build import in_one_line
 from qompose.envs.gym import TaskEnv
 from qompose.envs.lockstep import Lockstep
 from qompose.envs.render import Renderer
-from qompose.envs.watchdog import PATIENCE
+from qompose.envs.watchdog import PATIENCE, check_timeout, within
 from qompose.tasks import make_task, task_named
-from qompose.types import QomposeError
+from qompose.types import QomposeError, find_misfit, show
 from qompose.view.drawing import Drawing
 from qompose.view.graphics import probe_graphics
 from qompose.view.meshes import dress
@@ -62,13 +62,15 @@ def open_stage(
 ) -> Stage:
     """Return the stage of a task's name or any Gymnasium id; raises QomposeError for what cannot be made or drawn.
 
-    `episode_steps`: of an episode, in place of the task's horizon; a foreign environment's is only cut. `meshes` is a
-    directory of what Sawyer looks like, see `qompose.view.meshes`.
+    `episode_steps`: of an episode, in place of the task's horizon; a foreign environment's is only cut. `env_timeout`:
+    seconds that a foreign environment may take to be made, for one step, and for one picture. `meshes` is a directory
+    of what Sawyer looks like, see `qompose.view.meshes`.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise QomposeError(f"size is {size}; give {SIZES[0]} to {SIZES[1]} pixels")
-    if episode_steps is not None and episode_steps < 1:
-        raise QomposeError(f"episode_steps is {episode_steps}; it must be at least 1")
+    check_timeout(env_timeout)
+    if episode_steps is not None and (find_misfit("int", episode_steps) or episode_steps < 1):
+        raise QomposeError(f"episode_steps is {show(episode_steps)}; it must be at least 1 and whole")
     name = task_named(env_id)
     if name is None and meshes is not None:
         raise QomposeError(f"{env_id} is no task of Sawyer, which alone can wear meshes; leave them out")
@@ -148,7 +150,7 @@ class TaskStage(Stage):
 
     def figures(self) -> dict[str, float]:
         """Return distance, success and the rest of the task's metrics."""
-        return {name: float(value) for name, value in self._memory.info.items()}
+        return {name: float(value) for name, value in self._memory.info.items() if name != "is_success"}
 
 
 class ForeignStage(Stage):
@@ -166,7 +168,7 @@ class ForeignStage(Stage):
 
     def picture(self, observation: np.ndarray) -> Image.Image:
         """Return what the environment draws; raises QomposeError if that is no picture."""
-        with in_one_line(f"{self._id} cannot draw itself:"):
+        with in_one_line(f"{self._id} cannot draw itself:"), within(self.lockstep.patience):
             with _headless():
                 frames: Any = self.lockstep.env.render()
             frame = np.asarray(frames[0])

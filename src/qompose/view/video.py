@@ -79,11 +79,11 @@ def record_many(
     It plays in real time, or at 10 pictures a second where that is faster. Returns what was written and with which
     `renderer`: "mujoco-egl" and the like, "drawing" where OpenGL does not work (`note` says why), or "gymnasium" for
     environments that draw themselves. `size`: of the pictures, in pixels. `episode_steps`: of an episode, in place of
-    the task's horizon; a foreign environment's is only cut, which may take `env_timeout` seconds to be made, and for
-    one step. `meshes` is a directory of meshes of Sawyer's links: base, l0 to l6 and head, .stl or .obj, which are
-    drawn in place of its primitives. `on_step` is told how many steps are done, and of how many at most. Raises
-    QomposeError for an unknown environment or suffix, a file that exists, meshes that cannot be compiled, and missing
-    PyAV.
+    the task's horizon; episodes of a foreign environment are only cut. `env_timeout`: seconds that a foreign
+    environment may take to be made, for one step, and for one picture. `meshes` is a directory of meshes of Sawyer's
+    links: base, l0 to l6 and head, .stl or .obj, which are drawn in place of its primitives. `on_step` is told how many
+    steps are done, and of how many at most. Raises QomposeError for an unknown environment or suffix, a file that
+    exists, meshes that cannot be compiled, and missing PyAV.
     """
     if not scenes:
         raise QomposeError("there is nothing to record; give at least one skill")
