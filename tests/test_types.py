@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
 
-from qompose.types import QomposeError, check_kinds, find_misfit
+from qompose.types import QomposeError, check_kinds, check_options, find_misfit
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,15 @@ def test_what_is_meant_is_taken_and_made_plain():
 
 def test_annotations_that_are_unknown_are_not_looked_at():
     assert find_misfit("Literal['a']", 3) is None
+
+
+class Place(NamedTuple):
+    x: float
+    y: float
+
+
+def test_options_are_plain_and_what_is_no_number_stays_what_it_is():
+    place, array = Place(1.0, 2.0), np.zeros(2)
+    found = check_options({"goals": [np.int64(1), (np.float32(0.5),)], "place": place, "array": array, "none": None})
+    assert found == {"goals": [1, (0.5,)], "place": place, "array": array, "none": None}
+    assert type(found["goals"][0]) is int and type(found["goals"][1][0]) is float and found["place"].x == 1.0

@@ -41,7 +41,7 @@ def find_misfit(annotation: str, value: Any) -> str | None:
 
 def as_plain(value: Any) -> Any:
     """NumPy's numbers as Python's, which JSON knows, also within lists; anything else as it is."""
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):  # a named one goes on being one
         return type(value)(as_plain(item) for item in value)
     if isinstance(value, bool | int | float):
         return value
