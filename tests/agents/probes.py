@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -130,6 +131,24 @@ def check_same_bits_in_every_process(agent):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert process.stdout.strip() == digest_of_a_run(agent), process.stderr
+
+
+def check_policy_follows_the_critic(agent, part):
+    """An update moves the policy by the critic that it has just improved, whatever the target network is."""
+    data = make_transitions()
+    state = replace(fresh(agent, data), target=agent.init(2, 1, key=jax.random.key(9)).critic)
+
+    @jax.jit
+    def both(state, data, key, policy_key):
+        after, _ = agent.update(state, data, key=key)
+        policy, optimiser = getattr(state, part), getattr(state, f"{part}_optimiser")
+        return getattr(after, part), agent.improve_policy(
+            after.critic, policy, optimiser, data.observation, key=policy_key
+        )[0]
+
+    found, expected = both(state, data, jax.random.key(1), jax.random.split(jax.random.key(1))[1])
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def check_target_moves_by_its_rate(agent, part):

@@ -72,18 +72,7 @@ def test_the_loss_is_the_bellman_error_of_the_targets(part):
 
 
 def test_the_actor_follows_the_critic_and_not_its_target():
-    data = make_transitions()
-    state = replace(fresh(PROBE, data), target=PROBE.init(2, 1, key=jax.random.key(9)).critic)
-
-    @jax.jit
-    def both(state, data, key):
-        after, _ = PROBE.update(state, data, key=key)
-        step = PROBE.improve_policy(after.critic, state.actor, state.actor_optimiser, data.observation, key=key)
-        return after.actor, step[0]
-
-    found, expected = both(state, data, jax.random.key(1))
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    probes.check_policy_follows_the_critic(PROBE, "actor")
 
 
 def test_constant_reward_of_one_step_is_learned():

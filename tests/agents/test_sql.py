@@ -117,20 +117,7 @@ def test_the_loss_is_the_bellman_error_of_the_target_network():
 
 
 def test_the_sampler_follows_the_critic_and_not_its_target():
-    data = make_transitions()
-    state = replace(fresh(SMALL, data), target=SMALL.init(2, 1, key=jax.random.key(9)).critic)
-
-    @jax.jit
-    def both(state, data, key, policy_key):
-        after, _ = SMALL.update(state, data, key=key)
-        step = SMALL.improve_policy(
-            after.critic, state.sampler, state.sampler_optimiser, data.observation, key=policy_key
-        )
-        return after.sampler, step[0]
-
-    found, expected = both(state, data, jax.random.key(1), jax.random.split(jax.random.key(1))[1])
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    probes.check_policy_follows_the_critic(SMALL, "sampler")
 
 
 def test_target_is_copied_at_intervals():
