@@ -5,8 +5,9 @@
     python -m benchmarks.yardsticks --speed [--rounds 15]
 
 `make yardsticks` sets up the environment of the other two. Finished trainings in the runs folder are kept, so an
-interrupted benchmark continues. Writes results/yardsticks.json and docs/yardsticks.png, of Sawyer's hand (Fig. 4)
-yardsticks_reach.json and .png, or results/peers.json.
+interrupted benchmark continues; `--extend` keeps those of the results, too, and adds seeds to them. Writes
+results/yardsticks.json and docs/yardsticks.png, of Sawyer's hand (Fig. 4) yardsticks_reach.json and .png, or
+results/peers.json.
 See docs/yardsticks.md for what is equal and what is not.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.foreign import PYTHON, check_python, command_of
-from benchmarks.machine import write_results
+from benchmarks.machine import read_results, write_results
 from benchmarks.peers import measure_speed
 from benchmarks.yardstick_run import EPISODES, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
 from qompose.paper.jobs import Job, run_jobs
@@ -68,6 +70,25 @@ def read_run(folder: Path, case: Case) -> dict[str, Any]:
             "give another --runs-dir"
         )
     return run
+
+
+def restore(folder: Path, name: str, cases: Sequence[Case]) -> int:
+    """Put the trainings of results/<name>.json that are among these cases into the runs folder; how many.
+
+    Those that the folder has already stay as they are.
+    """
+    published = read_results(name)["result"]
+    wanted = {file_of(folder, case): case for case in cases if not file_of(folder, case).exists()}
+    count = 0
+    for run in published["runs"]:
+        case = Case(*(run[field.name] for field in fields(Case)))
+        file = file_of(folder, case)
+        if "made_by" in run and wanted.get(file) == case:
+            system = published["runs_made_by"][run.pop("made_by")]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {**run, "system": system})
+            count += 1
+    return count
 
 
 def reached(curve: Sequence[dict[str, float]], bar: float, name: str) -> float | None:
@@ -229,6 +250,8 @@ def learn(arguments: argparse.Namespace) -> None:
         Case(entrant, task, seed, total_steps)
         for seed in range(seeds) for task in tasks for entrant in arguments.entrants
     ]  # fmt: skip
+    if arguments.extend:
+        print(f"{restore(folder, name, cases)} trainings of results/{name}.json are kept")
     waiting = [case for case in cases if not file_of(folder, case).exists()]
     for case in set(cases) - set(waiting):
         read_run(folder, case)
@@ -238,10 +261,12 @@ def learn(arguments: argparse.Namespace) -> None:
     run_jobs(jobs, folder / "logs", label="yardsticks", workers=arguments.workers)
     runs = [read_run(folder, case) for case in cases]
     rows = summarise(runs)
+    systems = each_once([run["system"] for run in runs])
+    for run in runs:
+        run["made_by"] = systems.index(run.pop("system"))
     result = {
         "rows": rows, "bars": judge(rows), "sql_against_sac": compare(rows), "total_steps": total_steps,
-        "episodes": EPISODES, "final_episodes": FINAL_EPISODES,
-        "runs_made_by": each_once([run.pop("system") for run in runs]), "runs": runs,
+        "episodes": EPISODES, "final_episodes": FINAL_EPISODES, "runs_made_by": systems, "runs": runs,
     }  # fmt: skip
     print_rows(rows)
     for bar, met in result["bars"].items():
@@ -265,6 +290,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reach", action="store_true", help="Sawyer's hand to one target, as in Fig. 4")
     parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="NAME",
                         help=f"some of {', '.join(ENTRANTS)}; the number is that of updates per step")  # fmt: skip
+    parser.add_argument("--extend", action="store_true", help="keep the trainings that results/ holds, add the others")
     parser.add_argument("--workers", type=int, help="trainings at once, one core each; by default one for each core")
     parser.add_argument("--python", type=Path, default=PYTHON, help="of the environment with the other libraries")
     parser.add_argument("--quick", action="store_true", help="one seed, 3000 steps: the machinery, not the figures")

@@ -1,6 +1,7 @@
 """The comparison with other libraries, without them: arguments, resuming, sums, and what is said without them."""
 
 import math
+import shutil
 import sys
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -114,6 +115,36 @@ def test_runs_by_the_clock_are_refused(finished):
     write_json(file, before)
     with pytest.raises(SystemExit, match=r"^yardsticks: .* has seconds of the clock, .*; give another --runs-dir$"):
         quick(finished)
+
+
+def test_seeds_are_added_to_those_of_the_results(tmp_path, monkeypatch):
+    """What another machine has published is taken as it is, and keeps what made it; only the rest is trained."""
+    held, trained, begun = {"runs": [], "runs_made_by": []}, tmp_path / "runs", []
+
+    def run_jobs(jobs, *_, **__):
+        for job in jobs:
+            if not job.file.exists():
+                entrant, task, seed = job.name.rsplit("-", 2)
+                begun.append(job.name)
+                job.file.parent.mkdir(parents=True)
+                write_json(job.file, run(entrant, int(seed[1:]), 0.9, 0.2 - 0.1 * int(seed[1:]), task=task))
+
+    monkeypatch.setattr(yardsticks, "run_jobs", run_jobs)
+    monkeypatch.setattr(yardsticks, "check_python", lambda python: None)
+    monkeypatch.setattr(yardsticks, "draw_curves", lambda path, runs: None)
+    monkeypatch.setattr(yardsticks, "read_results", lambda name: {"result": held})
+    monkeypatch.setattr(yardsticks, "write_results", lambda name, result, **_: held.update(result))
+    words = ["--runs-dir", str(trained), "--total-steps", "3000", "--tasks", "PushLeft"]
+    words += ["--entrants", "qompose-sql-2", "sbx-sac-1", "--seeds"]
+    yardsticks.main([*words, "1"])
+    first = [{**run, "made_by": held["runs_made_by"][run["made_by"]]} for run in held["runs"]]
+    assert begun == ["qompose-sql-2-PushLeft-s0", "sbx-sac-1-PushLeft-s0"]
+    shutil.rmtree(trained)
+    del begun[:]
+    yardsticks.main([*words, "2", "--extend"])
+    assert begun == ["qompose-sql-2-PushLeft-s1", "sbx-sac-1-PushLeft-s1"]
+    assert [{**run, "made_by": held["runs_made_by"][run["made_by"]]} for run in held["runs"]][:2] == first
+    assert [row["final"] for row in held["rows"]] == [[0.2, 0.1], [0.2, 0.1]]
 
 
 @pytest.mark.parametrize("words", [["--seeds", "0"], ["--total-steps", "1000"]])
