@@ -147,7 +147,8 @@ def test_a_skill_without_its_data_acts_the_same(saved):
 
 def test_data_is_left_out_on_request(make_skill, tmp_path):
     make_skill().save(tmp_path / "s", replay=False)
-    assert sorted(os.listdir(tmp_path / "s")) == ["critic.safetensors", "manifest.json", "sampler.safetensors"]
+    files = ["README.md", "critic.safetensors", "manifest.json", "sampler.safetensors"]
+    assert sorted(os.listdir(tmp_path / "s")) == files
     assert load(tmp_path / "s").replay is None
 
 
@@ -499,6 +500,7 @@ def test_unknown_files_and_folders_are_refused(saved):
     (saved / "deep").mkdir()
     assert "'deep': does not belong here" in refusal(load, saved)
     (saved / "deep").rmdir()
+    (saved / "README.md").unlink()
     (saved / "README.md").mkdir()
     assert "README.md: is a link or no regular file" in refusal(load, saved)
 

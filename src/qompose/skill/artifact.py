@@ -1,6 +1,6 @@
 """A skill: what a policy is, on disk and in memory. Saved as one flat directory that holds numbers and words, no code.
 
-manifest.json  critic.safetensors  [sampler.safetensors]  [replay.safetensors]  [README.md, never read]
+manifest.json  critic.safetensors  [sampler.safetensors]  [replay.safetensors]  [README.md, for people, never read]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from qompose import store
 from qompose.skill import act
+from qompose.skill.card import write_card
 from qompose.skill.expression import Expression
 from qompose.skill.manifest import FIELDS, FILES, FORMAT, MOST_TRANSITIONS, VERSION, check_fields, check_manifest
 from qompose.skill.network import Actor, Critic, Network, Sampler, check_arrays, check_spec, expected_arrays
@@ -278,13 +279,14 @@ class Skill(Expression):
             parts[FILES[2]] = replay._asdict()
         for name, arrays in parts.items():
             store.write_arrays(folder / name, arrays)
+        fields, transitions = {name: getattr(self, name) for name in FIELDS}, replay and len(replay.reward)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
-            **{name: getattr(self, name) for name in FIELDS},
+            **fields,
             "critic": self.critic.spec,
             "sampler": None if self.sampler is None else self.sampler.spec,
-            "transitions": None if replay is None else len(replay.reward),
+            "transitions": transitions,
             "files": {
                 name: {"bytes": (folder / name).stat().st_size, "sha256": store.sha256_of(folder / name)}
                 for name in parts
@@ -293,6 +295,7 @@ class Skill(Expression):
         store.write_json(folder / MANIFEST, manifest)
         if (folder / MANIFEST).stat().st_size > store.LARGEST_JSON:
             raise QomposeError(f"{MANIFEST}: is larger than {store.LARGEST_JSON} bytes; shorten the provenance")
+        (folder / CARD).write_text(write_card(fields, transitions), encoding="utf-8")
         check_manifest(store.read_json(folder / MANIFEST))  # what could not be loaded again takes no skill's place
 
     @classmethod
