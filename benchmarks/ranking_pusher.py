@@ -280,24 +280,25 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(path: Path, rows: list[dict[str, Any]], ways: dict[str, Any]) -> None:
-    """Certificate against loss; a point for each pair, the mean over the seeds, and its range."""
-    figure = make_figure(13.0, 5.4)
+    """Certificate against loss; a numbered point for each pair, the mean over the seeds, and its range."""
+    figure = make_figure(14.5, 5.4)
+    rows = sorted(rows, key=loss_of)
     for axes, way in zip(figure.subplots(1, len(WAYS)), WAYS, strict=True):
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             avoided, x, y = min(row["weights"]) < 0.0, loss_of(row), said_of(row, way, "regret")
             said = [explanation["regret"]["mean"] for explanation in row["explanations"][way]]
             axes.errorbar(
                 x, y, xerr=[[x - min(row["loss"])], [max(row["loss"]) - x]], yerr=[[y - min(said)], [max(said) - y]],
                 color="C1" if avoided else "C0", marker="s" if avoided else "o", markersize=5, linewidth=0.9,
+                label=f"{number}  {row['pair'].replace('-', ' ')}",
             )  # fmt: skip
-            axes.annotate(
-                row["pair"].replace("-", " "), (x, y), (5, 4), textcoords="offset points", fontsize=8, color=INK
-            )
+            axes.annotate(f"{number}", (x, y), (5, 4), textcoords="offset points", fontsize=9, color=INK)
         axes.set(xlabel="soft return lost against training on the sum", ylabel="regret that explain expects")
         axes.axvline(0.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
         axes.set_title(f"{way}: Spearman {ways[way]['spearman']:.2f}", fontsize=11, color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e8e8e5", linewidth=0.8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     figure.savefig(path, dpi=90)
 
 
