@@ -139,6 +139,7 @@ class Theirs:
 
     def __init__(self, entrant: Entrant, env_id: str, seed: int, total_steps: int | None, episode_steps: int | None):
         import torch
+        from stable_baselines3.common.logger import Logger
         from stable_baselines3.common.noise import NormalActionNoise
 
         torch.set_num_threads(1)
@@ -157,6 +158,7 @@ class Theirs:
             gamma=discount_of(env_id), gradient_steps=entrant.updates, buffer_size=total_steps or 100_000,
             policy_kwargs={"net_arch": list(HIDDEN)}, device="cpu", **noise,
         )  # fmt: skip
+        self.model.set_logger(Logger(None, []))  # else every call of `learn` leaves an empty folder in /tmp
 
     @property
     def step(self) -> int:
