@@ -36,7 +36,7 @@ def test_a_card_says_what_the_skill_is_and_how_to_load_it(make_skill, tmp_path):
         "command": "qompose train",
     }
     text = (directory / "README.md").read_text(encoding="utf-8")
-    assert text.startswith("# left\n") and 'qp.load("left")' in text
+    assert text.startswith("# left\n") and 'qp.load("path/to/this/folder")' in text
 
 
 def test_a_card_without_data_says_that_the_skill_cannot_be_composed(make_skill, make_naf, tmp_path):

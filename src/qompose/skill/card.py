@@ -19,7 +19,7 @@ A skill of qompose: networks and facts, no code. Load it by the path of this fol
 ```python
 import qompose as qp
 
-skill = qp.load("{fields["name"]}")
+skill = qp.load("path/to/this/folder")
 action = skill.act(observation)  # in [-1, 1]; skill.to_environment(action) has the real limits
 ```
 
