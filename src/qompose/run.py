@@ -3,7 +3,7 @@
     config.json   command.txt   system.json   transitions.log   metrics.jsonl   events.out.tfevents.*   .lock
     checkpoints/<step>/   last   skill/
 
-A checkpoint appears whole or not at all, and the one before it is removed only after the new one is on the disk.
+A checkpoint appears whole or not at all. The latest two are kept; older ones go once the new one is on the disk.
 """
 
 from __future__ import annotations
