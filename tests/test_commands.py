@@ -378,6 +378,14 @@ def test_evaluating_by_flags_gives_the_figures_of_the_library(ask, tiny_runs, ti
     assert answer["distance"].keys() == {"mean", "std", "median"}
 
 
+@pytest.mark.parametrize(
+    "text, value", [("True", True), ("false", False), ("3", 3), ("[0, 1]", [0, 1]), (".5", 0.5), ("Truth", "Truth")]
+)
+def test_options_are_read_as_json_or_python_spells_them(text, value):
+    found = commands._scalar(text)
+    assert found == value and type(found) is type(value)
+
+
 def test_a_skill_is_evaluated_on_the_task_that_is_named(ask, composed, tiny_runs):
     answer = ask("eval", composed, "--env", "MultiGoal", "--env-option", "goals=[[6, 6]]", "--episodes", 2)
     expected = evaluate(load(composed), "MultiGoal", 2, options={"goals": [[6, 6]]}).summary()

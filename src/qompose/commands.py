@@ -595,7 +595,9 @@ def _env_options(pairs: tuple[str, ...], **given: Any) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
-    """JSON where it is JSON: 3, true, [0, 1]; else a word."""
+    """JSON where it is JSON: 3, true, [0, 1]; True and False as Python spells them; else a word."""
+    if text in ("True", "False"):
+        return text == "True"
     for parse in (parse_json, float):
         with contextlib.suppress(ValueError):
             return parse(text.encode())

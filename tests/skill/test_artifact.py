@@ -522,6 +522,7 @@ def test_missing_and_surplus_files_are_named(saved, make_skill):
     (saved.parent / "replay").rename(bare / "replay.safetensors")
     assert "replay.safetensors: is not named in the manifest" in refusal(load, bare)
     (bare / "manifest.json").unlink()
+    (bare / "main.py").write_text("")  # somebody's folder: nothing in it is in the wrong place
     assert "manifest.json: is missing; this is not a skill" in refusal(load, bare)
 
 

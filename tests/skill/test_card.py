@@ -7,7 +7,8 @@ from markdown_it import MarkdownIt
 
 from qompose.skill.artifact import load
 
-PAST = {"command": "qompose train", "steps": 60_000, "seed": 3, "results": {"distance": 0.0291234, "success": 1.0}}
+PAST = {"command": "qompose train", "steps": 60_000, "seed": 3, "results": {"distance": 0.0291234, "success": 1.0},
+        "start": {"name": "early", "sha256": "0" * 4}, "versions": {"qompose": "0.1.0", "numpy": "2"}}  # fmt: skip
 
 
 def cells(directory):
@@ -31,17 +32,19 @@ def test_a_card_says_what_the_skill_is_and_how_to_load_it(make_skill, tmp_path):
         "control period": "0.05 s",
         "environment steps": "60000",
         "seed": "3",
+        "started from": "name=early, sha256=0000",
         "at the end of its training": "distance=0.02912, success=1",
         "experience": "5 transitions",
+        "made with": "qompose 0.1.0",
         "command": "qompose train",
     }
     text = (directory / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# left\n") and 'qp.load("path/to/this/folder")' in text
 
 
-def test_a_card_without_data_says_that_the_skill_cannot_be_composed(make_skill, make_naf, tmp_path):
+def test_a_card_without_data_says_what_the_skill_is_not_good_for(make_skill, make_naf, tmp_path):
     stripped = cells(make_skill().save(tmp_path / "left", replay=False))
-    assert stripped["experience"] == "none: it acts, but cannot be composed offline"
+    assert stripped["experience"] == "none: it acts, but cannot be composed by extraction, corrected or explained"
     assert cells(make_naf().save(tmp_path / "naf"))["algorithm"] == "NAF, discount 0.99"
 
 
@@ -52,6 +55,6 @@ def test_nobodys_words_leave_their_cell(make_skill, tmp_path, words):
     task = {"id": words[:200], "options": {}}
     directory = make_skill(provenance={**PAST, "command": words}, task=task).save(tmp_path / "left")
     found = cells(directory)
-    assert len(found) == 10 and len(found["command"]) <= 1000
+    assert len(found) == 12 and len(found["command"]) <= 1000
     assert found["command"][:900] == words[:900].replace("`", "'")
     assert load(directory).provenance["command"] == words

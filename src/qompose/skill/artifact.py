@@ -316,9 +316,9 @@ def load(directory: str | os.PathLike[str], *, replay: bool = True) -> Skill:
 def _read(directory: Path, replay: bool) -> dict[str, Any]:
     if aside := store.left_aside(directory):
         raise QomposeError(f"an interrupted save left it at {show(str(aside), 300)}; rename that back")
-    found = store.check_names(directory, (MANIFEST, CARD, *FILES))
-    if MANIFEST not in found:
+    if directory.is_dir() and not os.path.lexists(directory / MANIFEST):
         raise QomposeError(f"{MANIFEST}: is missing; this is not a skill")
+    found = store.check_names(directory, (MANIFEST, CARD, *FILES))
     manifest = store.read_json(directory / MANIFEST)
     with naming(MANIFEST):
         manifest = check_manifest(manifest)

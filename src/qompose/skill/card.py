@@ -6,6 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 ALGORITHMS = {"sql": "soft Q-learning", "ddpg": "DDPG", "naf": "NAF"}
+# Parts of the provenance that are worth a line, and what they are called.
+WORKS = {
+    "start": "started from", "results": "at the end of its training", "refit": "refit",
+    "extraction": "extraction of its policy (0 steps: it acts on Q itself, more slowly)", "correction": "correction",
+}  # fmt: skip
 LONGEST = 1000  # characters of one entry; the manifest has all of them
 
 
@@ -47,17 +52,13 @@ def _rows(fields: Mapping[str, Any], transitions: int | None) -> Iterator[tuple[
     for name in ("steps", "episodes", "seed"):
         if type(past.get(name)) is int:
             yield {"steps": "environment steps"}.get(name, name), f"{past[name]}"
-    works = {
-        "results": "at the end of its training",
-        "refit": "refit",
-        "extraction": "extraction",
-        "correction": "correction",
-    }
-    for name, what in works.items():
+    for name, what in WORKS.items():
         if isinstance(past.get(name), dict) and (pairs := _pairs(past[name])):
             yield what, _code(", ".join(pairs))
-    data = "none: it acts, but cannot be composed offline" if transitions is None else f"{transitions} transitions"
-    yield "experience", data
+    none = "none: it acts, but cannot be composed by extraction, corrected or explained"
+    yield "experience", none if transitions is None else f"{transitions} transitions"
+    if isinstance(versions := past.get("versions"), dict) and isinstance(versions.get("qompose"), str):
+        yield "made with", _code(f"qompose {versions['qompose']}")
     for name in ("command", "created", "commit"):
         if isinstance(past.get(name), str):
             yield name, _code(past[name])
