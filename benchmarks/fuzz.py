@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from qompose.skill.artifact import Skill, load
+from qompose.skill.artifact import CARD, Skill, load
 from qompose.skill.network import Network, expected_arrays
 from qompose.types import QomposeError, Transition
 
@@ -288,7 +288,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.worker:
         folders = sorted((options.worker / "originals").iterdir())
-        originals = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+        originals = [
+            {path.name: path.read_bytes() for path in folder.iterdir() if path.name != CARD} for folder in folders
+        ]  # a card is never read, so nothing is tried by changing it
         print(json.dumps(attack(options.mutations, options.seed, options.worker / f"work-{options.seed}", originals)))
         return 0
     if options.quick:
