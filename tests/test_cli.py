@@ -70,7 +70,7 @@ def test_every_command_explains_its_options(capsys, name):
         (["train", "--resume", "yes"], "Unrecognized options: yes"),
         (["train", "--temperature", "nan"], "temperature is nan; it must be from 1e-08"),
         (["train", "--total-steps", "10"], "warmup_steps is 1000, so 10 steps leave nothing to learn"),
-        (["compose"], "give at least two skills to compose, or one and the temperature"),
+        (["compose"], 'give at least two skills, or an expression of them such as "a & b"'),
         (
             ["compose", "a", "b", "--weights", "x", "y"],
             "--weights: Could not find valid parse for arguments: ['x', 'y']",

@@ -204,7 +204,7 @@ def test_an_environment_that_misbehaves_is_reported_with_the_step(refused, tiny_
 def test_an_interrupted_training_says_what_is_saved_with_status_130(tiny_flags, capfd):
     command = ["train", "--env", "CommandsFaulty-v0", "--env-option", "fault=interrupt", "--output-dir", "run"]
     assert main([*command, *tiny_flags]) == 130
-    assert capfd.readouterr() == ("", "qompose: interrupted at step 8; continue with --resume\n")
+    assert capfd.readouterr() == ("", "qompose: interrupted at step 8; the same command with --resume goes on\n")
 
 
 # --------------------------------------------------------------------------------------------------------- refit

@@ -171,7 +171,9 @@ def test_arguments_that_cannot_be_meant_are_refused_in_one_line(right, arguments
 
 def test_a_composed_skill_needs_an_environment(tiny_skills):
     both = compose(tiny_skills["right"] & tiny_skills["top"], extract=False)
-    with pytest.raises(QomposeError, match="skill 'right-and-top' is composed and has no task of its own; say which"):
+    with pytest.raises(
+        QomposeError, match="skill 'right-and-top' is composed and has no task of its own; give one as env"
+    ):
         evaluate(both, episodes=2)
     assert len(evaluate(both, "MultiGoal", 2, mode="resample", options={"goals": [[3.0, 3.0]]}).episodes) == 2
 

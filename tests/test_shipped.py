@@ -68,7 +68,9 @@ def test_an_unknown_skill_is_refused_with_what_there_is(package):
 def test_a_run_without_a_skill_says_how_to_go_on(tmp_path, tiny_runs):
     shutil.copytree(tiny_runs["right"], tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run" / "skill")
-    with pytest.raises(QomposeError, match="is a run that has not finished; continue it with: qompose train --resume"):
+    with pytest.raises(
+        QomposeError, match=r"is a run that has not finished; give its command \(command.txt\) again with --resume"
+    ):
         load(tmp_path / "run")
 
 

@@ -577,7 +577,9 @@ def _express(
 def _weigh(skills: tuple[str, ...], weights: tuple[float, ...], least: int) -> dict[Skill, float]:
     """The skills at those paths with the weights of the flags, or equal shares."""
     if len(skills) < least:
-        raise QomposeError("give at least two skills to compose, or one and the temperature that it is to have")
+        raise QomposeError(
+            'give at least two skills, or an expression of them such as "a & b"; one alone needs --temperature'
+        )
     if weights and len(weights) != len(skills):
         raise QomposeError(f"{len(weights)} weights for {len(skills)} skills; give one for each, or none")
     loaded = [load(path) for path in skills]

@@ -74,7 +74,7 @@ def choose_task(skill: Skill, env: str | None, options: dict[str, Any] | None) -
     if env is not None:
         return env, options
     if skill.composition is not None:
-        raise QomposeError(f"skill {skill.name!r} is composed and has no task of its own; say which one with env")
+        raise QomposeError(f"skill {skill.name!r} is composed and has no task of its own; give one as env (--env)")
     home = str(skill.task["id"])
     if ":" in home.removeprefix("qompose:"):
         raise QomposeError(

@@ -29,7 +29,9 @@ def find_skill(path: str | os.PathLike[str]) -> Path:
         if str(path) in shipped:
             return shipped[str(path)]
         if (given / "config.json").exists():
-            raise QomposeError(f"{given} is a run that has not finished; continue it with: qompose train --resume ...")
+            raise QomposeError(
+                f"{given} is a run that has not finished; give its command (command.txt) again with --resume"
+            )
         if given.exists() or store.left_aside(given):
             return given  # loading it says what is missing
     except OSError as error:  # a name that is too long, a folder that may not be entered

@@ -353,7 +353,7 @@ def publish(directory: str | os.PathLike[str], writer: Callable[[Path], None], *
                 _remove(old) if os.path.lexists(target) else os.rename(old, target)
             _remove(new)
             if os.path.lexists(target) and not overwrite:
-                raise QomposeError(f"{show(str(directory))} exists; choose another name or allow overwriting it")
+                raise QomposeError(f"{show(str(directory))} exists; choose another name, or overwrite it (--overwrite)")
             try:
                 new.mkdir()
                 writer(new)

@@ -7,8 +7,11 @@ from markdown_it import MarkdownIt
 
 from qompose.skill.artifact import load
 
-PAST = {"command": "qompose train", "steps": 60_000, "seed": 3, "results": {"distance": 0.0291234, "success": 1.0},
-        "start": {"name": "early", "sha256": "0" * 4}, "versions": {"qompose": "0.1.0", "numpy": "2"}}  # fmt: skip
+PAST = {
+    "command": "qompose train", "steps": 60_000, "seed": 3, "results": {"distance": 0.0291234, "success": 1.0},
+    "start": {"name": "early", "sha256": "0" * 4}, "experience": [{"name": "right"}, {"name": "top"}],
+    "versions": {"qompose": "0.1.0", "numpy": "2"},
+}  # fmt: skip
 
 
 def cells(directory):
@@ -32,6 +35,7 @@ def test_a_card_says_what_the_skill_is_and_how_to_load_it(make_skill, tmp_path):
         "control period": "0.05 s",
         "environment steps": "60000",
         "seed": "3",
+        "also learned from the experience of": "right, top",
         "started from": "name=early, sha256=0000",
         "at the end of its training": "distance=0.02912, success=1",
         "experience": "5 transitions",
@@ -55,6 +59,6 @@ def test_nobodys_words_leave_their_cell(make_skill, tmp_path, words):
     task = {"id": words[:200], "options": {}}
     directory = make_skill(provenance={**PAST, "command": words}, task=task).save(tmp_path / "left")
     found = cells(directory)
-    assert len(found) == 12 and len(found["command"]) <= 1000
+    assert len(found) == 13 and len(found["command"]) <= 1000
     assert found["command"][:900] == words[:900].replace("`", "'")
     assert load(directory).provenance["command"] == words

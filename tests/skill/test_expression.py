@@ -138,6 +138,12 @@ def test_python_and_is_refused_instead_of_dropping_a_skill():
         bool(a)  # what `a and b` asks first
 
 
+@pytest.mark.parametrize("combine", [lambda: a + b, lambda: a - b, lambda: sum([a, b]), lambda: 0.7 * a + 0.3 * b])
+def test_plus_and_minus_are_refused_with_what_to_write_instead(combine):
+    with pytest.raises(QomposeError, match=r"combined with & \| ~.*\{a: 1, b: 1\} the sum"):
+        combine()
+
+
 def test_only_expressions_have_weights():
     with pytest.raises(QomposeError, match="not an expression"):
         weights_of("a & b")

@@ -184,7 +184,9 @@ def press(env, at, times=1):
 
 def test_ctrl_c_finishes_the_round_and_saves_it(uninterrupted, tiny_agent, tiny_training, tmp_path, usual_handler):
     run = start(tmp_path / "run", tiny_agent, tiny_training)
-    with pytest.raises(QomposeError, match=r"^interrupted at step 348; continue with --resume \(step 348 is saved\)$"):
+    with pytest.raises(
+        QomposeError, match=r"^interrupted at step 348; the same command with --resume goes on \(step 348 is saved\)$"
+    ):
         train_online(press(make_env(), 87), tiny_agent, tiny_training, run=run)
     assert run.load()[0] == 348
     run = start(tmp_path / "run", tiny_agent, tiny_training, resume=True)
@@ -195,7 +197,7 @@ def test_ctrl_c_finishes_the_round_and_saves_it(uninterrupted, tiny_agent, tiny_
 
 def test_an_impatient_ctrl_c_leaves_the_last_whole_checkpoint(tiny_agent, tiny_training, tmp_path, usual_handler):
     run = start(tmp_path / "run", tiny_agent, tiny_training)
-    with pytest.raises(QomposeError, match=r"^interrupted at step \d+; continue with --resume$"):
+    with pytest.raises(QomposeError, match=r"^interrupted at step \d+; the same command with --resume goes on$"):
         train_online(press(make_env(), 87, times=2), tiny_agent, tiny_training, run=run)
     assert run.load()[0] == 200
 
@@ -209,7 +211,7 @@ def test_resuming_without_a_checkpoint_starts_with_a_notice(uninterrupted, tiny_
     notices = []
     run = start(tmp_path / "run", tiny_agent, tiny_training, resume=True)
     trained = train_online(make_env(), tiny_agent, tiny_training, run=run, resume=True, on_notice=notices.append)
-    assert notices == ["no checkpoint to resume from; starting from the beginning"]
+    assert notices == [f"{tmp_path / 'run'} has no checkpoint to resume from; starting from the beginning"]
     assert digest(trained) == digest(uninterrupted[0])
 
 

@@ -99,7 +99,7 @@ def test_a_run_goes_on_from_the_same_skill_only(composed, further, tiny_skills, 
         if progress.step >= 400:
             raise KeyboardInterrupt
 
-    with pytest.raises(QomposeError, match="interrupted at step 400; continue with --resume"):
+    with pytest.raises(QomposeError, match="interrupted at step 400; the same command with --resume goes on"):
         session.train("MultiGoal", start=composed, on_progress=stop, **settings)
     assert read_json(tmp_path / "run" / "config.json")["start"]["name"] == "both"
     with pytest.raises(QomposeError, match=r"was started with start\.name='both', not 'right'"):

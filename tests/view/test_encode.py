@@ -88,7 +88,7 @@ def test_nothing_is_left_when_filming_fails(tmp_path, suffix, when):
 def test_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
     path = tmp_path / "a.gif"
     path.write_bytes(b"precious")
-    with pytest.raises(QomposeError, match=r"a\.gif exists; choose another name or allow overwriting"):
+    with pytest.raises(QomposeError, match=r"a\.gif exists; choose another name, or overwrite it \(--overwrite\)"):
         write(path, [picture(0)])
     assert path.read_bytes() == b"precious"
     write(path, [picture(0)], overwrite=True)

@@ -52,6 +52,8 @@ def _rows(fields: Mapping[str, Any], transitions: int | None) -> Iterator[tuple[
     for name in ("steps", "episodes", "seed"):
         if type(past.get(name)) is int:
             yield {"steps": "environment steps"}.get(name, name), f"{past[name]}"
+    if isinstance(others := past.get("experience"), list) and others:
+        yield "also learned from the experience of", _code(", ".join(_names(others)))
     for name, what in WORKS.items():
         if isinstance(past.get(name), dict) and (pairs := _pairs(past[name])):
             yield what, _code(", ".join(pairs))
@@ -74,6 +76,10 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
     """Words and numbers by name; what is nested is left to the manifest."""
     plain = {name: value for name, value in values.items() if not isinstance(value, dict | list)}
     return [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in plain.items()]
+
+
+def _names(skills: list[Any]) -> list[str]:
+    return [str(skill.get("name")) for skill in skills if isinstance(skill, dict)]
 
 
 def _code(text: str) -> str:

@@ -91,6 +91,14 @@ class Expression:
         """
         return Or(_terms(self, Or) + _terms(other, Or)) if isinstance(other, Expression) else NotImplemented
 
+    def __add__(self, other: Any) -> Expression:
+        """Refused: it could mean the sum or the mean, which `&` is."""
+        raise QomposeError(
+            "skills are combined with & | ~, not + or -: a & b is the mean of their Q, {a: 1, b: 1} the sum"
+        )
+
+    __radd__ = __sub__ = __rsub__ = __add__
+
     def __invert__(self) -> Expression:
         """AVOID: a negative weight within an `&`, `stack & ~(0.5 * obstacle)`.
 

@@ -141,7 +141,7 @@ def compose(
         check_spec(sampler.spec, "sampler", algorithm)
     agent = _extracting_agent(skills[0], temperature, extraction) if extract else None
     learns = correct or bool(gpis)
-    instead = "" if learns else ", or compose without extraction"
+    instead = "" if learns else ", or compose without extraction (--no-extract)"
     whole = all(skill.replay is not None for skill in skills)
     union = unite_replays(skills, instead) if extract or learns or whole else None
     for node in gpis:

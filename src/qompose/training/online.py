@@ -226,7 +226,7 @@ def _begin_or_continue(loop: Loop, run: Run, resume: bool, on_notice: Callable[[
     if not resume:
         return
     if loop.step == 0:
-        on_notice("no checkpoint to resume from; starting from the beginning")
+        on_notice(f"{run.directory} has no checkpoint to resume from; starting from the beginning")
     elif not restored:
         on_notice(f"resumed at step {loop.step}; {loop.env.env_id} cannot restore its state, so new episodes start")
     if loop.step and (moved := run.moved()):
@@ -287,7 +287,7 @@ def _train(
     except KeyboardInterrupt:
         checkpoint()
         saved = f" (step {loop.step} is saved)" if loop.whole else ""
-        where = f"; continue with --resume{saved}" if run is not None else ""
+        where = f"; the same command with --resume goes on{saved}" if run is not None else ""
         raise QomposeError(f"interrupted at step {loop.step}{where}") from None
     state, own = loop.learner.state, loop.learner.own()
     return Trained(state, own, loop.episodes, loop.step, loop.diverged, loop.seconds, evaluations)

@@ -143,7 +143,7 @@ def write_film(path: Path, fps: float, *, overwrite: bool = False) -> Iterator[F
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir() or (os.path.lexists(path) and not overwrite):
-        raise QomposeError(f"{path} exists; choose another name or allow overwriting it")
+        raise QomposeError(f"{path} exists; choose another name, or overwrite it (--overwrite)")
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
