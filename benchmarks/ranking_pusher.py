@@ -1,15 +1,15 @@
 """Does `explain` know which compositions of the pusher lose more? Certificates of twelve pairs against what they lose.
 
     python -m benchmarks.ranking_pusher [--seeds 3] [--reference 0] [--total-steps 60000] [--steps 8000]
-        [--study reproduce]
+        [--study reproduce] [--extend]
 
 Every pair of the four lines at equal weights (three corners, three that cannot both be had) and six in which the second
 is avoided; lines of several seeds. What a pair loses: the soft return of a skill trained on Σ w_i r_i, less that of the
 Boltzmann policy of Σ w_i Q_i, over episodes from the same starts. Two such skills are trained, from scratch and, for
 half of the steps, from the composition of the lines of one seed (`--reference`); the better one counts, for the lines
 of all seeds. Certificates as they are, and with the critics' Bellman residuals taken off. `--study` is an output
-directory of `qompose reproduce`: trainings that are there already are used. Writes results/ranking_pusher.json and
-docs/ranking_pusher.png.
+directory of `qompose reproduce`: trainings that are there already are used. `--extend` keeps what the results hold and
+adds seeds to it. Writes results/ranking_pusher.json and docs/ranking_pusher.png.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import qompose as qp
-from benchmarks.machine import RESULTS, write_results
+from benchmarks.machine import RESULTS, read_results, write_results
 from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import LANES
 from qompose.explanation import explain
@@ -42,6 +42,7 @@ from qompose.tasks import TASKS, make_task
 from qompose.tasks.pusher import Pusher
 from qompose.tasks.task import Array, Readings
 from qompose.training.session import SKILL
+from qompose.types import QomposeError
 from qompose.view.console import print_table
 from qompose.view.pictures import INK, make_figure
 
@@ -236,6 +237,34 @@ def gather(study: Study, index: int, reference: int, seeds: Sequence[int], steps
     }  # fmt: skip
 
 
+def restore(study: Study, held: dict[str, Any], reference: int, steps: int) -> int:
+    """Put what a file of results holds where `gather` looks, and return of how many seeds.
+
+    Which machine made which is no longer known: every record of the reference says all that took part. Raises
+    QomposeError if the file is of another reference, or of other steps.
+    """
+    result, words = held["result"], held["command"].split()
+    wanted = {"--reference": reference, "--total-steps": study.total_steps, "--steps": steps}
+    for flag, value in wanted.items():
+        if (found := words[words.index(flag) + 1]) != str(value):
+            raise QomposeError(f"the results are of {flag} {found}, not {value}: they cannot be extended")
+    for index, row in enumerate(result["rows"]):
+        returns = dict(row["soft_return"])
+        made = {"trained_by": result["runs_made_by"], "system": result["runs_made_by"][0]}
+        files: dict[Path, Any] = {}
+        for seed, value in enumerate(returns.pop("sums")):
+            files[returns_of(study, index, reference, seed)] = {"soft_return": {"sum": value}, **made}
+        files[returns_of(study, index, reference)] = {"soft_return": returns, **made}
+        for way in WAYS:
+            for seed, (said, seconds) in enumerate(zip(row["explanations"][way], row["seconds"][way], strict=True)):
+                record = {"explanation": said, "seconds": seconds, "system": made["system"]}
+                files[certificate_of(study, index, seed, way, steps)] = record
+        for file, record in files.items():
+            if not file.exists():
+                write_json(file, record)
+    return len(held["seed"])
+
+
 def loss_of(row: dict[str, Any]) -> float:
     return float(np.mean(row["loss"]))
 
@@ -309,6 +338,7 @@ def main() -> None:
     parser.add_argument("--total-steps", type=int, default=60_000)
     parser.add_argument("--steps", type=int, default=8000, help="of explain")
     parser.add_argument("--study", type=Path, default=Path("reproduce"))
+    parser.add_argument("--extend", action="store_true", help="keep what results/ holds, add the other seeds")
     for what in ("--certify", "--measure", "--train"):
         parser.add_argument(what, nargs="+", metavar=("PAIR", "MORE"), help="only do this, for the parent process")
     arguments = parser.parse_args()
@@ -325,6 +355,9 @@ def main() -> None:
     elif arguments.measure is not None:
         measure(study, *map(int, arguments.measure))
     else:
+        if arguments.extend:
+            held = read_results("ranking_pusher")
+            print(f"{restore(study, held, reference, arguments.steps)} seeds of results/ranking_pusher.json are kept")
         rank(study, reference, arguments.steps)
 
 
@@ -344,7 +377,12 @@ def rank(study: Study, reference: int, steps: int) -> None:
     certifying = [
         certifying_job(study, index, seed, way, steps) for seed in seeds for way in WAYS for index in pairs
     ]  # fmt: skip
-    study.run_jobs("ranking", [*itertools.chain(*lines.values()), *references, *measuring, *certifying])
+    # A line whose every figure is there need not be there.
+    missing = {
+        need for job in (*references, *measuring, *certifying) if not job.file.exists() for need in job.needs
+    }  # fmt: skip
+    training = [job for job in itertools.chain(*lines.values()) if job.file in missing]
+    study.run_jobs("ranking", [*training, *references, *measuring, *certifying])
     rows = [gather(study, index, reference, seeds, steps) for index in pairs]
     makers = each_once(system for row in rows for system in row.pop("made_by"))
     settings = {"reference": reference, "steps": steps, "episodes": EPISODES}

@@ -1,6 +1,8 @@
 """The sums of rewards that the pusher's pairs are trained on, and how orders are compared."""
 
+import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from benchmarks import measurements
 from benchmarks import ranking_pusher as ranking
 from qompose.tasks import make_task
+from qompose.types import QomposeError
 
 
 def reward_of(task, rng):
@@ -162,12 +165,21 @@ def test_a_measurement_is_that_of_its_job(tmp_path, monkeypatch, seed, words):
     assert given == [words]
 
 
-def test_the_whole_of_it(tmp_path, monkeypatch):
-    study, jobs, written = ranking.Study(tmp_path, 2, 10), [], {}
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """What `rank` writes, and the jobs that it would run."""
+    found = {"jobs": []}
     (tmp_path / "pairs").mkdir()
-    monkeypatch.setattr(ranking.Study, "run_jobs", lambda self, label, given: jobs.extend(given))
-    monkeypatch.setattr(ranking, "write_results", lambda name, result, **more: written.update({name: result, **more}))
+    monkeypatch.setattr(ranking.Study, "run_jobs", lambda self, label, given: found["jobs"].extend(given))
+    monkeypatch.setattr(
+        ranking, "write_results", lambda name, result, **more: found.update(name=name, result=result, **more)
+    )
     monkeypatch.setattr(ranking, "PICTURE", tmp_path / "ranking.png")
+    return found
+
+
+def test_the_whole_of_it(tmp_path, written):
+    study = ranking.Study(tmp_path, 2, 10)
     made = {"trained_by": [{"commit": "a"}], "system": {"commit": "b"}}
     for index in range(12):
         interval = {"mean": float(index), "low": 0.0, "high": 2.0}
@@ -181,10 +193,31 @@ def test_the_whole_of_it(tmp_path, monkeypatch):
                 file = ranking.certificate_of(study, index, seed, way, 5)
                 ranking.write_json(file, {"explanation": said, "seconds": 1.0, "system": {"commit": "b"}})
     ranking.rank(study, 1, 5)
-    # Four lines of two seeds, what is to be measured of the sums and of the references, and certificates of two ways.
-    assert len(jobs) == 8 + 12 * (2 + 1) + 12 * 2 * 2 and len({job.name for job in jobs}) == len(jobs)
-    result = written["ranking_pusher"]
+    # What is to be measured of the sums and of the references, and certificates of two ways; no line, all is there.
+    jobs, result = written["jobs"], written["result"]
+    assert len(jobs) == 12 * (2 + 1) + 12 * 2 * 2 and len({job.name for job in jobs}) == len(jobs)
     assert [system["commit"] for system in result["runs_made_by"]] == ["a", "b"] and "made_by" not in result["rows"][0]
     assert written["command"].endswith("--seeds 2 --reference 1 --total-steps 10 --steps 5")
     assert [row["loss"] for row in result["rows"]] == [[index + 1.0] * 2 for index in range(12)]
     assert measurements.ranking_pusher(result) and (tmp_path / "ranking.png").exists()
+
+
+def test_results_are_extended_by_what_they_lack(tmp_path, written):
+    held = ranking.read_results("ranking_pusher")
+    steps, reference, seeds = held["result"]["steps"], held["result"]["reference"], len(held["seed"])
+    study = ranking.Study(tmp_path, seeds, 60_000)
+    assert ranking.restore(study, held, reference, steps) == seeds
+    ranking.rank(study, reference, steps)
+    assert all(job.file.exists() for job in written["jobs"])
+    assert (
+        json.loads(json.dumps(written["result"])) == held["result"]
+    )  # nothing is lost on the way to the files and back
+    more = dataclasses.replace(study, seeds=seeds + 1)
+    written["jobs"].clear()
+    with pytest.raises(QomposeError):  # nobody ran the jobs
+        ranking.rank(more, reference, steps)
+    missing = [job.name for job in written["jobs"] if not job.file.exists()]
+    # Four lines, and of every pair what its sum loses and the two certificates.
+    assert len(missing) == 4 + 12 * 3 and all(f"-s{seeds}" in name for name in missing)
+    with pytest.raises(QomposeError, match=rf"are of --steps {steps}, not 7: they cannot be extended"):
+        ranking.restore(study, held, reference, 7)
