@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.foreign import check_python, command_of
 from benchmarks.machine import write_results
-from benchmarks.yardstick_run import HALVED, Entrant
+from benchmarks.yardstick_run import FEWER, Entrant
 from qompose.types import QomposeError
 from qompose.view.console import print_table
 
@@ -25,9 +25,9 @@ from qompose.view.console import print_table
 BARS = (
     ("qompose-ddpg-1", "sbx-ddpg-1", 5.0),
     ("qompose-ddpg-1", "sb3-ddpg-1", 10.0),
-    (f"qompose-{HALVED}-1", "sbx-sac-1", 1.0),
+    ("qompose-halfsql-1", "sbx-sac-1", 1.0),
 )
-OURS, THEIRS = ("sql", HALVED, "ddpg"), ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
+OURS, THEIRS = ("sql", *FEWER, "ddpg"), ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 ENTRANTS = tuple(f"{name}-1" for name in (*(f"qompose-{algorithm}" for algorithm in OURS), *THEIRS))
 
 

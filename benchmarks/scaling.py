@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from benchmarks.machine import RESULTS, matrix_rates, read_results, write_results
 from benchmarks.update_speed import ACTION, OBSERVATION, ROWS, UPDATES, needed_flops, random_batch
-from benchmarks.yardstick_run import HALF
+from benchmarks.yardstick_run import FEWER
 from qompose.agents.sql import SQL
 from qompose.envs.batch import PRECISION, Batch, Simulator, choose_simulator
 from qompose.replay import init_replay
@@ -158,7 +158,7 @@ def name_bound(axis: str, rows: Sequence[dict[str, Any]]) -> str:
 def setting_of(axis: str, size: int, runs: int) -> tuple[SQL, int]:
     """The agent, and how many runs side by side."""
     if axis in UPDATING:
-        return SQL(**HALF) if axis == "halved" else SQL(), size
+        return SQL(**FEWER["halfsql"]) if axis == "halved" else SQL(), size
     if axis == "units":
         return SQL(hidden=(size, size)), runs
     return SQL(value_particles=2 * size, fit_particles=size, fixed_particles=size, updated_particles=size), runs

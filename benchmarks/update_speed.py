@@ -29,7 +29,7 @@ import numpy as np
 
 import qompose  # noqa: F401  (registers the tasks)
 from benchmarks.machine import best_seconds, matrix_rates, write_results
-from benchmarks.yardstick_run import HALF
+from benchmarks.yardstick_run import FEWER
 from qompose.agents.ddpg import DDPG
 from qompose.agents.naf import NAF
 from qompose.agents.sql import SQL
@@ -142,7 +142,7 @@ def measure_updates(seed: int, quick: bool) -> dict[str, Any]:
     rates = matrix_rates()
     best, rows = max(rates.values()), []
     agents = [
-        *(dataclasses.replace(SQL(batch_size=batch), **few) for few in ({}, HALF) for batch in BATCHES),
+        *(dataclasses.replace(SQL(batch_size=batch), **few) for few in ({}, *FEWER.values()) for batch in BATCHES),
         *(make(batch_size=BATCHES[0]) for make in (DDPG, NAF)),
     ]
     for agent in agents:

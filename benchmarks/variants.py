@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import RESULTS, read_results, write_results
-from benchmarks.yardstick_run import HALF
+from benchmarks.yardstick_run import FEWER
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
@@ -57,7 +57,11 @@ TWO = ("--updates-per-step", "2")  # the default; the table has four
 QUESTIONS = {
     "particles": Question(
         "sql", ("PushLeft", "PushBottom"),
-        {"half of them": tuple(x for name, n in HALF.items() for x in (f"--{name.replace('_', '-')}", str(n)))},
+        {
+            "half of them": tuple(
+                x for name, n in FEWER["halfsql"].items() for x in (f"--{name.replace('_', '-')}", str(n))
+            )
+        },
     ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"),

@@ -36,9 +36,12 @@ DISCOUNT, DISCOUNTS = 0.99, {"SawyerReach": 0.95}  # that of Fig. 4
 EVALUATIONS, CLOSEST = 30, 500  # judged so many times in a training, but not more often than every so many steps
 EPISODES, FINAL_EPISODES, LANES = 50, 100, 50
 FOREIGN = ("stable-baselines3", "sbx-rl", "torch", "flax")
-# Of soft Q-learning's particles; `benchmarks.variants particles` asks whether they suffice.
-HALF = {"value_particles": 8, "fit_particles": 4, "fixed_particles": 4, "updated_particles": 4}
-HALVED = "halfsql"  # the algorithm of an entrant that has so many
+# Soft Q-learning with fewer particles, as an algorithm of entrants: do they suffice?
+FEWER = {
+    name: {"value_particles": 2 * n, "fit_particles": n, "fixed_particles": n, "updated_particles": n}
+    for name, n in {"halfsql": 4, "quartersql": 2}.items()
+}
+SHARES = {"halfsql": "half the particles", "quartersql": "a quarter of them"}
 LIBRARIES = {"qompose": "qompose", "sb3": "SB3", "sbx": "SBX"}
 
 
@@ -63,8 +66,8 @@ class Entrant:
     @property
     def label(self) -> str:
         """For people, without the updates."""
-        if self.algorithm == HALVED:
-            return f"{LIBRARIES[self.library]} SQL, half the particles"
+        if self.algorithm in FEWER:
+            return f"{LIBRARIES[self.library]} SQL, {SHARES[self.algorithm]}"
         return f"{LIBRARIES[self.library]} {self.algorithm.upper()}"
 
 
@@ -91,11 +94,10 @@ class Ours:
             updates_per_step=entrant.updates,
         )  # fmt: skip
         planned = None if total_steps is None else entrant.updates * (total_steps - WARMUP)
-        halved = entrant.algorithm == HALVED
-        particles = HALF if halved else {}
-        agent = ALGORITHMS["sql" if halved else entrant.algorithm](
-            hidden=HIDDEN, batch_size=BATCH, planned_updates=planned, discount=discount_of(env_id), **particles
-        )
+        agent = ALGORITHMS["sql" if entrant.algorithm in FEWER else entrant.algorithm](
+            hidden=HIDDEN, batch_size=BATCH, planned_updates=planned, discount=discount_of(env_id),
+            **FEWER.get(entrant.algorithm, {}),
+        )  # fmt: skip
         self.env = Lockstep.make(env_id, lanes, episode_steps=episode_steps)
         self.loop = Loop(self.env, agent, options)
         self._root = stream(seed, EVALUATE)

@@ -26,7 +26,7 @@ from scipy import stats
 from benchmarks.foreign import PYTHON, check_python, command_of
 from benchmarks.machine import read_results, write_results
 from benchmarks.peers import measure_speed
-from benchmarks.yardstick_run import EPISODES, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
+from benchmarks.yardstick_run import EPISODES, FEWER, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
 from qompose.paper.jobs import Job, run_jobs
 from qompose.paper.study import each_once
 from qompose.store import read_json, write_json
@@ -41,6 +41,7 @@ OURS = ("qompose-sql", "qompose-ddpg", "qompose-naf")
 THEIRS = ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 # Their default is one update for each step, ours is two.
 ENTRANTS = (*(f"{name}-2" for name in OURS), *(f"{name}-{updates}" for updates in (2, 1) for name in THEIRS))
+FEWER_OURS = tuple(f"qompose-{name}-2" for name in FEWER)  # only if they are asked for
 RIVALS, OUR_DDPG = ("sb3-sac", "sbx-sac"), "qompose-ddpg-2"
 PICTURES = ROOT / "docs"
 
@@ -137,9 +138,11 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Soft Q-learning against the better SAC, task by task: ratios of medians, None where one of them is never."""
     found = []
-    for task, ours in {row["task"]: row for row in rows if row["entrant"] == ENTRANTS[0]}.items():
-        rivals = [row for row in rows if row["task"] == task and row["entrant"].rpartition("-")[0] in RIVALS]
-        result: dict[str, Any] = {"task": task}
+    for ours in (row for entrant in (ENTRANTS[0], *FEWER_OURS) for row in rows if row["entrant"] == entrant):
+        rivals = [
+            row for row in rows if row["task"] == ours["task"] and row["entrant"].rpartition("-")[0] in RIVALS
+        ]  # fmt: skip
+        result: dict[str, Any] = {"task": ours["task"], "entrant": ours["entrant"]}
         for name in ("median_steps_to_bar", "median_seconds_to_bar"):
             better = min(rivals, key=lambda row, name=name: math.inf if row[name] is None else row[name], default=None)
             result[name] = {"sql": ours[name], "rival": None, "of_rival": None, "ratio": None}
@@ -171,7 +174,8 @@ def judge(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
             ours, rival, ratio = (found[name][key] for key in ("sql", "rival", "ratio"))
             of_whom = f"half the {what} of {rival or ' and '.join(rivals)} to the bar"
             spelt = "never" if ours is None else f"{ratio:.2f} of them" if rival else "theirs: never in the median"
-            bars[f"{found['task']}: {of_whom} ({spelt}{unknown})"] = ours is not None and (
+            who = "" if found["entrant"] == ENTRANTS[0] else f", {found['entrant']}"
+            bars[f"{found['task']}{who}: {of_whom} ({spelt}{unknown})"] = ours is not None and (
                 rival is None or ratio <= 0.5
             )
     return bars
@@ -199,11 +203,13 @@ def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
 
 
 def _draw_entrant(places: Sequence[Any], entrant: Entrant, curves: Sequence[Sequence[dict[str, float]]]) -> None:
-    colour = COLOURS[(*OURS, *THEIRS).index(f"{entrant.library}-{entrant.algorithm}")]
+    fewer = entrant.algorithm in FEWER
+    colour = COLOURS[(*OURS, *THEIRS).index(OURS[0] if fewer else f"{entrant.library}-{entrant.algorithm}")]
     steps, seconds, distance = (
         np.array([[point[name] for point in curve] for curve in curves]) for name in ("step", "seconds", "distance")
     )
-    style: dict[str, Any] = {"color": colour, "linestyle": "-" if entrant.updates > 1 else (0, (4, 2))}
+    line = (0, (1, 1)) if fewer else "-" if entrant.updates > 1 else (0, (4, 2))
+    style: dict[str, Any] = {"color": colour, "linestyle": line}
     label = f"{entrant.label}, {entrant.updates} update{'s' if entrant.updates > 1 else ''} a step"
     for axes, values in zip(places, (steps, seconds / 60.0), strict=True):
         axes.plot(values.mean(axis=0), distance.mean(axis=0), linewidth=1.4, label=label, **style)
@@ -288,8 +294,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/yardsticks"))
     parser.add_argument("--tasks", nargs="+", choices=BARS, help="both, unless given")
     parser.add_argument("--reach", action="store_true", help="Sawyer's hand to one target, as in Fig. 4")
-    parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="NAME",
-                        help=f"some of {', '.join(ENTRANTS)}; the number is that of updates per step")  # fmt: skip
+    parser.add_argument("--entrants", nargs="+", choices=(*ENTRANTS, *FEWER_OURS), default=list(ENTRANTS),
+                        metavar="NAME",
+                        help=f"some of {', '.join((*ENTRANTS, *FEWER_OURS))}; the number is that of updates per step;"
+                        f" {' and '.join(FEWER_OURS)} only if they are named")  # fmt: skip
     parser.add_argument("--extend", action="store_true", help="keep the trainings that results/ holds, add the others")
     parser.add_argument("--workers", type=int, help="trainings at once, one core each; by default one for each core")
     parser.add_argument("--python", type=Path, default=PYTHON, help="of the environment with the other libraries")

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import peers, yardstick_run, yardsticks
 from benchmarks.foreign import command_of
 from benchmarks.yardstick_run import Case
+from qompose.agents.sql import SQL
 from qompose.paper import fig4
 from qompose.store import read_json, write_json
 from qompose.tasks.pusher import Pusher
@@ -285,3 +286,28 @@ def test_the_bars_need_our_ddpg_in_the_interval_and_half_of_what_the_better_sac_
     assert words == "PushLeft: half the steps of sbx-sac-1 to the bar (theirs: never in the median; sb3-sac not run)"
     assert list(yardsticks.judge([never, lost]).values()) == [False, False]
     assert yardsticks.judge([soon]) == {}
+
+
+def test_soft_q_learning_with_fewer_particles_is_compared_like_it(tmp_path):
+    runs = [
+        run("qompose-sql-2", 0, 0.08, 0.05), run("qompose-quartersql-2", 0, 0.9, 0.09), run("sbx-sac-1", 0, 0.9, 0.1),
+    ]  # fmt: skip
+    rows = yardsticks.summarise(runs)
+    assert [(found["entrant"], found["median_steps_to_bar"]["ratio"]) for found in yardsticks.compare(rows)] == [
+        ("qompose-sql-2", 0.5), ("qompose-quartersql-2", 1.0),
+    ]  # fmt: skip
+    bars = yardsticks.judge(rows)
+    assert bars["PushLeft: half the steps of sbx-sac-1 to the bar (0.50 of them; sb3-sac not run)"]
+    words = "PushLeft, qompose-quartersql-2: half the steps of sbx-sac-1 to the bar (1.00 of them; sb3-sac not run)"
+    assert not bars[words]
+    yardsticks.draw_curves(tmp_path / "curves.png", runs)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("algorithm", "share"), [("sql", 1), ("halfsql", 2), ("quartersql", 4)])
+def test_an_entrant_has_its_share_of_the_particles(algorithm, share):
+    learner = yardstick_run.Ours(yardstick_run.Entrant("qompose", algorithm, 2), "PushLeft-v0", 0, 2000, None)
+    agent, whole = learner.loop.agent, SQL()
+    for name in yardstick_run.FEWER["halfsql"]:
+        assert getattr(agent, name) == getattr(whole, name) // share
+    learner.env.close()
