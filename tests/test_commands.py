@@ -121,7 +121,8 @@ def test_training_by_flags_is_training_by_arguments(ask, tiny_flags, tiny_skills
 
 def test_a_pusher_is_trained_towards_the_goal_of_the_flags(pusher):
     skill = load(pusher)
-    assert skill.task == {"id": "PushTo", "options": {"goal_x": 0.5, "goal_y": -0.8}} and skill.name == "push-to"
+    assert skill.task == {"id": "PushTo", "options": {"goal_x": 0.5, "goal_y": -0.8}}
+    assert skill.name == "push-to-x0.5-y-0.8"
     assert len(skill.replay.reward) == 8 and read_metrics(pusher)[-1]["step"] == 8
     assert list(pusher.glob("events.out.tfevents.*"))
 

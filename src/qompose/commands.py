@@ -70,7 +70,7 @@ def train(
             hyperparameters are by default its own.
         experience: Skills from whose replays it learns as well, with the rewards of its own task.
         output_dir: Where metrics, checkpoints and the skill go; runs/NAME-sSEED unless given.
-        name: Name of the skill.
+        name: Name of the skill; its task's unless given, with the goal of PushTo.
         goal_x: For PushTo: push the puck to this x, in metres.
         goal_y: For PushTo: push the puck to this y, in metres.
         env_option: Further options of the environment, as key=value.
@@ -83,14 +83,15 @@ def train(
     from qompose.training import session
 
     options = _env_options(env_option, goal_x=goal_x, goal_y=goal_y)
-    directory = output_dir or Path("runs") / f"{name or skill_name(env)}-s{training.seed}"
+    called = name or skill_name(env, options)
+    directory = output_dir or Path("runs") / f"{called}-s{training.seed}"
     with bars(progress == "bar") as shown:
         skill = session.train(
             env, algo=algo, agent=agent, start=None if start is None else load(start),
             experience=[load(path) for path in experience], training=training, options=options,
             output_dir=directory, name=name, resume=resume, env_timeout=env_timeout,
             track=track == "tensorboard",
-            on_progress=lambda p: shown.update(name or skill_name(env), p.step, p.total, p.figures),
+            on_progress=lambda p: shown.update(called, p.step, p.total, p.figures),
             on_notice=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
     answer = {"skill": str(directory / SKILL), "run": str(directory), "results": skill.provenance.get("results")}

@@ -33,6 +33,18 @@ def test_a_skill_is_named_after_its_task(env, name):
     assert skill_name(env) == name
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"goal_x": 0.5, "goal_y": -1}, "push-to-x0.5-y-1"),
+        ({"goal_y": 0.0}, "push-to-y0"),
+        ({"goal_x": "far", "fork": 2}, "push-to"),
+    ],
+)
+def test_skills_of_one_task_are_told_apart_by_their_goals(options, name):
+    assert skill_name("PushTo", options) == name
+
+
 class NoTraining(Exception):
     pass
 

@@ -302,7 +302,7 @@ def fused_skill(case: Case, agent: Agent, options: Training, trained: Trained) -
     agent, options = plan_updates(agent, options), dataclasses.replace(options, seed=case.seed)
     lanes = Lockstep.make(case.task, 1, dict(case.options))
     try:
-        fields = describe_skill(skill_name(case.task), lanes, agent, options, dict(case.options))
+        fields = describe_skill(skill_name(case.task, dict(case.options)), lanes, agent, options, dict(case.options))
     finally:
         lanes.close()
     return finish(fields, agent, trained)

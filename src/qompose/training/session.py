@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def train(
     with contextlib.ExitStack() as stack:
         lanes = make(training.num_envs, episode_steps=training.episode_steps)
         stack.callback(lanes.close)
-        fields = describe_skill(name or skill_name(env), lanes, agent, training, options)
+        fields = describe_skill(name or skill_name(env, options), lanes, agent, training, options)
         begin = begin_with(agent, lanes, start, experience)
         begins: dict[str, Any] = {}
         if start is not None:
@@ -127,10 +127,12 @@ def finish(fields: dict[str, Any], agent: Agent, trained: Trained) -> Skill:
     return export_skill(fields, trained)
 
 
-def skill_name(env: str) -> str:
-    """PushBottomLeft-v0 -> push-bottom-left; a name that a skill may carry."""
+def skill_name(env: str, options: Mapping[str, Any] | None = None) -> str:
+    """PushBottomLeft-v0 -> push-bottom-left, PushTo to (0.5, -1) -> push-to-x0.5-y-1; a name that a skill may carry."""
     stem = re.sub(r"-v\d+$", "", env.rpartition(":")[2].rpartition("/")[2])
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", stem).lower()
+    goal = {axis: (options or {}).get(f"goal_{axis}") for axis in "xy"}
+    words += "".join(f"-{axis}{value:g}" for axis, value in goal.items() if isinstance(value, int | float))
     return re.sub(r"[^a-z0-9_.-]+", "-", words).strip("-._")[:64] or "skill"
 
 
