@@ -25,7 +25,7 @@ from qompose.view.console import print_table
 BARS = (
     ("qompose-ddpg-1", "sbx-ddpg-1", 5.0),
     ("qompose-ddpg-1", "sb3-ddpg-1", 10.0),
-    ("qompose-halfsql-1", "sbx-sac-1", 1.0),
+    *((f"qompose-{fewer}-1", "sbx-sac-1", 1.0) for fewer in FEWER),
 )
 OURS, THEIRS = ("sql", *FEWER, "ddpg"), ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 ENTRANTS = tuple(f"{name}-1" for name in (*(f"qompose-{algorithm}" for algorithm in OURS), *THEIRS))
