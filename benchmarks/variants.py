@@ -1,8 +1,9 @@
 """Trainings with a thing or two changed, beside those of the paper's tables: what suffices, what mends a missed figure.
 
-    python -m benchmarks.variants particles|naf|corner|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
+    python -m benchmarks.variants particles|quarter|naf|corner|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
 
 particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
+quarter: does it learn all four lines as well with a quarter of them, and do these compose as well?
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
 corner: does longer training, or a hotter policy, bring the puck nearer to the corner at the edge of the arm's reach?
 lines: is a corner reached by the sum of two skills of which one has learned from the other's experience, too?
@@ -27,7 +28,7 @@ from benchmarks.yardstick_run import FEWER
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
-from qompose.paper.study import Case, Study, curve_of, each_once, made_by, modes_of
+from qompose.paper.study import CONSTITUENTS, CORNERS, Case, Study, curve_of, each_once, made_by, modes_of
 from qompose.types import QomposeError
 from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
@@ -52,16 +53,19 @@ class Question:
     """Corners that are composed of these trainings."""
 
 
+def flags_of_particles(fewer: str) -> tuple[str, ...]:
+    return tuple(x for name, count in FEWER[fewer].items() for x in (f"--{name.replace('_', '-')}", str(count)))
+
+
 EXPERIENCE = "--experience"
 TWO = ("--updates-per-step", "2")  # the default; the table has four
 QUESTIONS = {
     "particles": Question(
         "sql", ("PushLeft", "PushBottom"),
-        {
-            "half of them": tuple(
-                x for name, n in FEWER["halfsql"].items() for x in (f"--{name.replace('_', '-')}", str(n))
-            )
-        },
+        {"half of them": flags_of_particles("halfsql")},
+    ),
+    "quarter": Question(
+        "sql", CONSTITUENTS, {"a quarter of them": flags_of_particles("quartersql")}, merged=tuple(CORNERS)
     ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"),
