@@ -1,9 +1,9 @@
 """Trainings with a thing or two changed, beside those of the paper's tables: what suffices, what mends a missed figure.
 
-    python -m benchmarks.variants particles|quarter|naf|corner|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
+    python -m benchmarks.variants particles|naf|corner|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
 
-particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
-quarter: does it learn all four lines as well with a quarter of them, and do these compose as well?
+particles: does soft Q-learning learn the four lines as well with half of them, and do these compose as well? An update
+    costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
 corner: does longer training, or a hotter policy, bring the puck nearer to the corner at the edge of the arm's reach?
 lines: is a corner reached by the sum of two skills of which one has learned from the other's experience, too?
@@ -61,11 +61,7 @@ EXPERIENCE = "--experience"
 TWO = ("--updates-per-step", "2")  # the default; the table has four
 QUESTIONS = {
     "particles": Question(
-        "sql", ("PushLeft", "PushBottom"),
-        {"half of them": flags_of_particles("halfsql")},
-    ),
-    "quarter": Question(
-        "sql", CONSTITUENTS, {"a quarter of them": flags_of_particles("quartersql")}, merged=tuple(CORNERS)
+        "sql", CONSTITUENTS, {"half of them": flags_of_particles("halfsql")}, merged=tuple(CORNERS)
     ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"),
@@ -221,8 +217,7 @@ def main() -> None:
         result = summarise(folder, name, seeds)
         command = f"python -m benchmarks.variants {name} --seeds {seeds}"
         write_results(f"variants_{name}", result, command=command, seed=list(range(seeds)))
-        if not QUESTIONS[name].merged:  # what is composed has no curve
-            draw(RESULTS.parent / "docs" / f"variants_{name}.png", name, result)
+        draw(RESULTS.parent / "docs" / f"variants_{name}.png", name, result)
         print_table(
             f"{name}: {result['figure']}", ("variant", "task", "acting", "mean", "seeds"),
             [

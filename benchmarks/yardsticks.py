@@ -198,7 +198,7 @@ def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
             axes.spines[["top", "right"]].set_visible(False)
         grid[0, column].set_title(f"{task}: distance to the goal (m)", fontsize=11, color=INK)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(tasks), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=1 + len(tasks), frameon=False, fontsize=9)
     figure.savefig(path, dpi=90)
 
 
