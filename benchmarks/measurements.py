@@ -222,9 +222,8 @@ def compare_variants(name: str, result: dict[str, Any]) -> str:
 def variants_particles(result: dict[str, Any]) -> str:
     return f"""## Fewer particles
 
-Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 100 episodes of each seed; corners are
-composed of the lines, extracted with as many. Table I has 16 for V, 8 that shape its proposal and 8 + 8 of Stein; half
-of them are 8, 4 and 4 + 4.
+Soft Q-learning with fewer of them: final distance of the puck to its goal (m), 100 episodes of each seed. Table I has
+16 for V, 8 that shape its proposal and 8 + 8 of Stein; half of them are 8, 4 and 4 + 4.
 
 {compare_variants("particles", result)}
 
