@@ -41,7 +41,7 @@ FEWER = {
     name: {"value_particles": 2 * n, "fit_particles": n, "fixed_particles": n, "updated_particles": n}
     for name, n in {"halfsql": 4, "quartersql": 2}.items()
 }
-SHARES = {"halfsql": "half", "quartersql": "a quarter"}  # of the particles
+SHARES = {"halfsql": "half the particles", "quartersql": "a quarter of the particles"}
 LIBRARIES = {"qompose": "qompose", "sb3": "SB3", "sbx": "SBX"}
 
 

@@ -208,7 +208,8 @@ def _draw_entrant(places: Sequence[Any], entrant: Entrant, curves: Sequence[Sequ
     steps, seconds, distance = (
         np.array([[point[name] for point in curve] for curve in curves]) for name in ("step", "seconds", "distance")
     )
-    line = (0, (1, 1)) if fewer else "-" if entrant.updates > 1 else (0, (4, 2))
+    dots = {"halfsql": (0, (5, 1, 1, 1)), "quartersql": (0, (1, 1))}
+    line = dots.get(entrant.algorithm, "-" if entrant.updates > 1 else (0, (4, 2)))
     style: dict[str, Any] = {"color": colour, "linestyle": line}
     label = f"{entrant.label}, {entrant.updates} update{'s' if entrant.updates > 1 else ''} a step"
     for axes, values in zip(places, (steps, seconds / 60.0), strict=True):
@@ -227,10 +228,10 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     for task in dict.fromkeys(row["task"] for row in rows):
         print_table(
             f"{task}: distance to the goal (m), {FINAL_EPISODES} episodes; steps and minutes to {BARS[task]:.2f} m",
-            ("updates per step", "mean ± 95 %", "best", "met by", "k steps", "min", "of all"),
+            ("entrant", "mean ± 95 %", "best", "met by", "k steps", "min", "of all"),
             [
                 (
-                    f"{Entrant.parse(row['entrant']).label} {Entrant.parse(row['entrant']).updates}",
+                    row["entrant"],
                     f"{row['mean']:.3f}" + ("" if row["interval"] is None else f" ± {row['interval']:.3f}"),
                     f"{row['best']['mean']:.3f}" if "best" in row else "", f"{row['reached_by']}/{len(row['seeds'])}",
                     text(row["median_steps_to_bar"], 1000.0, 0), text(row["median_seconds_to_bar"], 60.0, 1),
