@@ -41,7 +41,7 @@ OURS = ("qompose-sql", "qompose-ddpg", "qompose-naf")
 THEIRS = ("sb3-sac", "sb3-ddpg", "sbx-sac", "sbx-ddpg")
 # Their default is one update for each step, ours is two.
 ENTRANTS = (*(f"{name}-2" for name in OURS), *(f"{name}-{updates}" for updates in (2, 1) for name in THEIRS))
-FEWER_OURS = tuple(f"qompose-{name}-2" for name in FEWER)  # only if they are asked for
+FEWER_OURS = (*(f"qompose-{name}-2" for name in FEWER), "qompose-quartersql-1")  # only if they are asked for
 RIVALS, OUR_DDPG = ("sb3-sac", "sbx-sac"), "qompose-ddpg-2"
 PICTURES = ROOT / "docs"
 
@@ -209,7 +209,8 @@ def _draw_entrant(places: Sequence[Any], entrant: Entrant, curves: Sequence[Sequ
         np.array([[point[name] for point in curve] for curve in curves]) for name in ("step", "seconds", "distance")
     )
     dots = {"halfsql": (0, (5, 1, 1, 1)), "quartersql": (0, (1, 1))}
-    line = dots.get(entrant.algorithm, "-" if entrant.updates > 1 else (0, (4, 2)))
+    usual = "-" if entrant.updates > 1 else (0, (4, 2))
+    line = dots.get(entrant.algorithm, usual) if entrant.updates > 1 else usual
     style: dict[str, Any] = {"color": colour, "linestyle": line}
     label = f"{entrant.label}, {entrant.updates} update{'s' if entrant.updates > 1 else ''} a step"
     for axes, values in zip(places, (steps, seconds / 60.0), strict=True):
