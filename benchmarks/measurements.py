@@ -338,7 +338,7 @@ updates per step. See [yardsticks](yardsticks.md) for what is equal and what is 
 {bars}
 ![learning curves]({picture})
 
-*Line: mean of the seeds; band: their range; dotted: the bar; dashed: one update a step.*
+*Line: mean of the seeds; band: their range; dotted in black: the bar; dashed: one update a step.*
 """
 
 

@@ -92,7 +92,7 @@ def measure_speed(env_id: str, python: Path, rounds: int, steps: int, *, write: 
     ratios = compare(rates)
     print_table(
         f"steps per second of the processor on {env_id}, one core, one update per step; median of {rounds} rounds",
-        ("entrant", "steps/s", *(f"{mine.split('-')[1]}: times" for mine in ratios)),
+        ("entrant", "steps/s", *(f"{Entrant.parse(mine).algorithm}: times" for mine in ratios)),
         [
             (
                 name, f"{median:.0f}",

@@ -356,8 +356,11 @@ def main() -> None:
         measure(study, *map(int, arguments.measure))
     else:
         if arguments.extend:
-            held = read_results("ranking_pusher")
-            print(f"{restore(study, held, reference, arguments.steps)} seeds of results/ranking_pusher.json are kept")
+            try:
+                kept = restore(study, read_results("ranking_pusher"), reference, arguments.steps)
+            except QomposeError as error:
+                raise SystemExit(f"ranking_pusher: {error}") from None
+            print(f"{kept} seeds of results/ranking_pusher.json are kept")
         rank(study, reference, arguments.steps)
 
 

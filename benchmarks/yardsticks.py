@@ -209,8 +209,7 @@ def _draw_entrant(places: Sequence[Any], entrant: Entrant, curves: Sequence[Sequ
         np.array([[point[name] for point in curve] for curve in curves]) for name in ("step", "seconds", "distance")
     )
     dots = {"halfsql": (0, (5, 1, 1, 1)), "quartersql": (0, (1, 1))}
-    usual = "-" if entrant.updates > 1 else (0, (4, 2))
-    line = dots.get(entrant.algorithm, usual) if entrant.updates > 1 else usual
+    line = dots.get(entrant.algorithm, "-") if entrant.updates > 1 else (0, (4, 2))
     style: dict[str, Any] = {"color": colour, "linestyle": line}
     label = f"{entrant.label}, {entrant.updates} update{'s' if entrant.updates > 1 else ''} a step"
     for axes, values in zip(places, (steps, seconds / 60.0), strict=True):
@@ -299,7 +298,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--entrants", nargs="+", choices=(*ENTRANTS, *FEWER_OURS), default=list(ENTRANTS),
                         metavar="NAME",
                         help=f"some of {', '.join((*ENTRANTS, *FEWER_OURS))}; the number is that of updates per step;"
-                        f" {' and '.join(FEWER_OURS)} only if they are named")  # fmt: skip
+                        f" {', '.join(FEWER_OURS)} only if they are named")  # fmt: skip
     parser.add_argument("--extend", action="store_true", help="keep the trainings that results/ holds, add the others")
     parser.add_argument("--workers", type=int, help="trainings at once, one core each; by default one for each core")
     parser.add_argument("--python", type=Path, default=PYTHON, help="of the environment with the other libraries")

@@ -209,12 +209,10 @@ def test_results_are_extended_by_what_they_lack(tmp_path, written):
     assert ranking.restore(study, held, reference, steps) == seeds
     ranking.rank(study, reference, steps)
     assert all(job.file.exists() for job in written["jobs"])
-    assert (
-        json.loads(json.dumps(written["result"])) == held["result"]
-    )  # nothing is lost on the way to the files and back
+    assert json.loads(json.dumps(written["result"])) == held["result"]  # nothing is lost to the files and back
     more = dataclasses.replace(study, seeds=seeds + 1)
     written["jobs"].clear()
-    with pytest.raises(QomposeError):  # nobody ran the jobs
+    with pytest.raises(QomposeError, match=rf"-r{reference}-s{seeds}\.json"):  # nobody ran the jobs
         ranking.rank(more, reference, steps)
     missing = [job.name for job in written["jobs"] if not job.file.exists()]
     # Four lines, and of every pair what its sum loses and the two certificates.
