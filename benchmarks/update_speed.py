@@ -4,8 +4,8 @@
 
 Soft Q-learning with batches of 64 and 128 and 16 + 16 particles, with half and with a quarter of them; DDPG and NAF
 with batches of 64; two layers of 128, observations and actions of the pusher, on one core and on two. Each number of
-cores is a process of its own that is bound to them before JAX starts. Counted are the operations of the matrix products that the equations
-need, nothing else. The parts of soft Q-learning are also timed alone, each as a call of its own.
+cores is a process of its own that is bound to them before JAX starts. Counted are the operations of the matrix products
+that the equations need, nothing else. The parts of soft Q-learning are also timed alone, each as a call of its own.
 Writes results/update_speed.json.
 """
 
