@@ -2,7 +2,8 @@
 
     python -m benchmarks.variants particles|naf|corner|lines|reach ... [--seeds 3] [--runs-dir runs/variants]
 
-particles: does soft Q-learning learn as well with half of them? An update costs in proportion to them.
+particles: does soft Q-learning learn the four lines as well with a quarter of them, and do these compose as well? An
+    update costs in proportion to them.
 naf: what of longer training, more updates or more noise brings NAF's missed lines to the paper's figures?
 corner: does longer training, or a hotter policy, bring the puck nearer to the corner at the edge of the arm's reach?
 lines: is a corner reached by the sum of two skills of which one has learned from the other's experience, too?
@@ -27,7 +28,7 @@ from benchmarks.yardstick_run import FEWER
 from qompose import store
 from qompose.paper import fig4
 from qompose.paper.jobs import Job, run_jobs
-from qompose.paper.study import Case, Study, curve_of, each_once, made_by, modes_of
+from qompose.paper.study import CONSTITUENTS, CORNERS, Case, Study, curve_of, each_once, made_by, modes_of
 from qompose.types import QomposeError
 from qompose.view.charts import draw_curves
 from qompose.view.console import print_table
@@ -59,7 +60,9 @@ def flags_of_particles(fewer: str) -> tuple[str, ...]:
 EXPERIENCE = "--experience"
 TWO = ("--updates-per-step", "2")  # the default; the table has four
 QUESTIONS = {
-    "particles": Question("sql", ("PushLeft", "PushBottom"), {"half of them": flags_of_particles("halfsql")}),
+    "particles": Question(
+        "sql", CONSTITUENTS, {"a quarter of them": flags_of_particles("quartersql")}, merged=tuple(CORNERS)
+    ),
     "naf": Question(
         "naf", ("PushLeft", "PushMiddle"),
         {"100 000 steps": ("--total-steps", "100000"), "four updates a step": ("--updates-per-step", "4"),

@@ -14,8 +14,8 @@ def test_a_variant_has_the_flags_of_the_table_and_its_own_and_its_steps_are_thos
     reaching = variants.study_of(tmp_path, "reach", "two, batches of 128", 3)
     updates, batch = ("--updates-per-step", "2"), ("--batch-size", "128")
     assert reaching.total_steps == 18_000 and reaching.settings == (*variants.fig4.DISCOUNT, *updates, *batch)
-    few = variants.study_of(tmp_path, "particles", "half of them", 3)
-    assert few.total_steps == 60_000 and few.settings[:2] == ("--value-particles", "8") and len(few.settings) == 8
+    few = variants.study_of(tmp_path, "particles", "a quarter of them", 3)
+    assert few.total_steps == 60_000 and few.settings[:2] == ("--value-particles", "4") and len(few.settings) == 8
     folders = {
         variants.study_of(tmp_path, name, variant, 3).folder
         for name, question in variants.QUESTIONS.items() for variant in question.variants
