@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.foreign import PYTHON, check_python, command_of
 from benchmarks.machine import read_results, write_results
 from benchmarks.peers import measure_speed
 from benchmarks.yardstick_run import EPISODES, FEWER, FINAL_EPISODES, ROOT, WARMUP, Case, Entrant
 from qompose.paper.jobs import Job, run_jobs
+from qompose.paper.operators import interval_of
 from qompose.paper.study import each_once
 from qompose.store import read_json, write_json
 from qompose.types import QomposeError
@@ -127,12 +127,9 @@ def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:
     """Mean over the seeds, their deviation, and half the 95 % confidence interval of the mean (Student's t)."""
-    count = len(values)
-    if count < 2:
-        return {"mean": float(np.mean(values)), "std_over_seeds": None, "interval": None}
-    deviation = float(np.std(values, ddof=1))
-    interval = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return {"mean": float(np.mean(values)), "std_over_seeds": deviation, "interval": interval}
+    found = interval_of(values)
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": found["mean"], "std_over_seeds": deviation, "interval": found["half"]}
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
