@@ -271,8 +271,11 @@ def true_steps(transitions):
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
-def test_only_true_transitions_enter_the_replay(make_walk, tiny_agent, tiny_training, mode):
+def test_only_true_transitions_enter_the_replay(make_walk, tiny_agent, tiny_training, mode, compiled):
     trained = train_online(make_walk(mode), tiny_agent, tiny_training)
+    compiled.clear()
+    train_online(make_walk(mode), tiny_agent, replace(tiny_training, seed=1))
+    assert not compiled  # however many lanes were only reset in a step
     batch = trained.transitions
     place, elapsed = batch.observation.T
     next_place, next_elapsed = batch.next_observation.T

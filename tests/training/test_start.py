@@ -90,6 +90,13 @@ def test_what_comes_out_is_a_skill_of_its_own_task(composed, further, tiny_train
     assert np.array_equal(loaded.q(observation, observation), further.q(observation, observation))
 
 
+def test_another_training_from_a_composition_compiles_nothing_anew(composed, further, tiny_training, compiled):
+    options = replace(tiny_training, seed=1)
+    again = session.train("MultiGoal", start=composed, training=options, options=BOTH, batch_size=8)
+    assert not compiled
+    assert any(not np.array_equal(array, further.critic.arrays[name]) for name, array in again.critic.arrays.items())
+
+
 def test_a_run_goes_on_from_the_same_skill_only(composed, further, tiny_skills, tiny_training, tmp_path):
     settings = {"training": tiny_training, "options": BOTH, "batch_size": 8, "output_dir": tmp_path / "run"}
     finished = []
