@@ -1039,7 +1039,13 @@ def ranking_pusher(result: dict[str, Any]) -> str:
         found.append(
             f"- {way}: {of['spearman']:.2f} (bar: {bar}: {'met' if of['spearman'] >= bar else '**missed**'}), {spelt}; "
             f"seed by seed {' '.join(f'{value:.2f}' for value in of['seeds'])}. The interval holds the loss in "
-            f"{of['intervals_that_hold']} of {of['intervals']} cases."
+            f"{of['intervals_that_hold']} of {of['intervals']} cases. The sum lost little, by the rule of thumb of the "
+            "verdicts (a tenth of what acting at random loses), where the verdict was "
+            + ", ".join(
+                f"{verdict}, {counts['lost_little']} times of {counts['given']}"
+                for verdict, counts in sorted(of["verdicts"].items())
+            )
+            + "."
         )
     header = ("pair", "lost", *(word for way in ways for word in (f"certificate, {way}", "verdicts")))
     unknown = " Where both end worse than the sums, what these lose is not known." if known < len(rows) else ""

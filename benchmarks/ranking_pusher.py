@@ -30,7 +30,7 @@ import qompose as qp
 from benchmarks.machine import RESULTS, read_results, write_results
 from qompose.envs.lockstep import Lockstep
 from qompose.evaluation import LANES
-from qompose.explanation import explain
+from qompose.explanation import SMALL_REGRET, Interval, explain, judge
 from qompose.paper.jobs import Job
 from qompose.paper.study import CONSTITUENTS, CORNERS, EPISODES, Case, Study, each_once, made_by
 from qompose.run import describe_system
@@ -229,12 +229,26 @@ def gather(study: Study, index: int, reference: int, seeds: Sequence[int], steps
         "pair": name_of(index), "names": PAIRS[index][0], "weights": PAIRS[index][1], "better": better,
         "soft_return": {**trained["soft_return"], "sums": [record["soft_return"]["sum"] for record in sums]},
         "loss": [trained["soft_return"][better] - record["soft_return"]["sum"] for record in sums],
-        "explanations": {way: [record["explanation"] for record in records] for way, records in said.items()},
+        "explanations": {way: [judged(record["explanation"]) for record in records] for way, records in said.items()},
         "seconds": {way: [record["seconds"] for record in records] for way, records in said.items()},
         "made_by": [
             *made_by([trained, *sums]), *(record["system"] for records in said.values() for record in records)
         ],
     }  # fmt: skip
+
+
+def judged(said: dict[str, Any]) -> dict[str, Any]:
+    """An explanation with the verdict of today's rules of thumb: they may change after it was learned."""
+    random = said["random"]
+    if not isinstance(random, dict):  # once it had no interval
+        random = dict.fromkeys(("mean", "low", "high"), random)
+    figures = {"regret": Interval(**said["regret"]), "random": Interval(**random), "doubt": said["doubt"]}
+    coverage = {pair: Interval(**share) for pair, share in said["coverage"].items()}
+    weights, alpha = said["weights"], said["temperature"] / sum(said["weights"])  # that of every line
+    total = sum(abs(w) * alpha * rms for w, rms in zip(weights, said["residual"].values(), strict=True))
+    own_errors = total / (1.0 - said["discount"])
+    verdict, reason = judge(figures, coverage, own_errors, said["residuals"], avoided=min(weights) < 0.0)
+    return {**said, "random": random, "own_errors": own_errors, "verdict": verdict, "reason": reason}
 
 
 def restore(study: Study, held: dict[str, Any], reference: int, steps: int) -> int:
@@ -303,9 +317,21 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "within": {kind: agreement(some, way) for kind, some in kinds.items()}, "of_known": agreement(known, way),
             "intervals_that_hold": sum(said["low"] <= loss <= said["high"] for loss, said in cases),
             "intervals": len(cases),
+            "verdicts": count_verdicts(rows, way),
         }  # fmt: skip
     others = {name: agreement(rows, PLAIN, name) for name in OTHERS}
     return {"pairs": len(rows), "bar": BAR, "known": [row["pair"] for row in known], "ways": ways, "others": others}
+
+
+def count_verdicts(rows: list[dict[str, Any]], way: str) -> dict[str, dict[str, int]]:
+    """How often each verdict was given, and how often the sum lost little then, by the rule of thumb itself."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for loss, said in zip(row["loss"], row["explanations"][way], strict=True):
+            counts = found.setdefault(said["verdict"], {"given": 0, "lost_little": 0})
+            counts["given"] += 1
+            counts["lost_little"] += loss <= SMALL_REGRET * said["random"]["mean"]
+    return found
 
 
 def draw(path: Path, rows: list[dict[str, Any]], ways: dict[str, Any]) -> None:

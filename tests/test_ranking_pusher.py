@@ -35,12 +35,21 @@ def test_twelve_pairs_three_of_them_corners():
     assert sum(ranking.corner_of(index) is not None for index in range(12)) == 3
 
 
+def explained(regret, **changes):
+    """As much of a summary as is read: an opinion of two skills at equal weights, whose critics have no errors."""
+    intervals = {name: {"mean": regret, "low": regret, "high": regret} for name in ("regret", "theorem", "divergence")}
+    return {
+        **intervals, "random": {"mean": 30.0, "low": 20.0, "high": 40.0}, "doubt": 0.9, "weights": [0.5, 0.5],
+        "temperature": 0.1, "discount": 0.99, "coverage": {}, "residual": {"a": 0.0, "b": 0.0}, "own_errors": 0.0,
+        "residuals": False, "verdict": "compose", "reason": "", **changes,
+    }  # fmt: skip
+
+
 def row(losses, said, weight=0.5, blind=None):
     """Losses and certificates of the seeds; those of the critics as they are may be others."""
 
     def explanations(values):
-        names = ("regret", "theorem", "divergence")
-        return [{**{name: {"mean": x, "low": x, "high": x} for name in names}, "verdict": "compose"} for x in values]
+        return [explained(value) for value in values]
 
     ways = {ranking.PLAIN: explanations(said if blind is None else blind), ranking.RESIDUALS: explanations(said)}
     return {"pair": "a-and-b", "weights": (0.5, weight), "loss": losses, "better": "from scratch", "explanations": ways}
@@ -63,6 +72,27 @@ def test_orders_that_agree_and_orders_that_do_not():
     assert "| a and b | 0.2 (0.1 0.3) | 5.0 (1.0 9.0) | compose 2 | 1.0 (1.0 1.0) | compose 2 |" in page
     assert "- as they are: -1.00 (bar: 0.8: **missed**), -1.00 among the pairs of equal weights" in page
     assert "- residuals taken off: 1.00 (bar: 0.8: met), " in page and "is not known" not in page
+
+
+def test_verdicts_are_those_of_todays_rules_and_are_counted_against_the_losses():
+    # Two twentieths of 20 are little; residuals of 0.1 temperatures add up to 0.1 * 0.1 / 0.01 = 1, of 1 to 10.
+    small, large = ({"residual": {"a": rms, "b": rms}} for rms in (0.1, 1.0))
+    for said, verdict, errors in (
+        (explained(1.0, **small), "compose", 1.0), (explained(1.0, **large), "try", 10.0),
+        (explained(3.0, **small), "train", 1.0), (explained(3.0, **small, doubt=0.1), "compose with correction", 1.0),
+        # As it was once written: without an interval, and with the skills' own errors to be found.
+        (explained(1.0, **large, random=200.0), "compose", 10.0),
+    ):  # fmt: skip
+        found = ranking.judged({**said, "verdict": "of old"})
+        assert found["verdict"] == verdict and found["own_errors"] == pytest.approx(errors)
+        assert found["random"]["low"] in (20.0, 200.0) and found["regret"] == said["regret"]
+    rows = [row([1.0, 4.0], [1.0, 1.0])]
+    rows[0]["explanations"][ranking.PLAIN][1]["verdict"] = "try"
+    counted = ranking.summarise(rows)["ways"]
+    assert counted[ranking.PLAIN]["verdicts"] == {
+        "compose": {"given": 1, "lost_little": 1}, "try": {"given": 1, "lost_little": 0},
+    }  # fmt: skip
+    assert counted[ranking.RESIDUALS]["verdicts"] == {"compose": {"given": 2, "lost_little": 1}}
 
 
 def test_where_both_trainings_failed_the_loss_is_not_known():
@@ -105,13 +135,13 @@ def test_the_better_of_two_trainings_counts_for_every_seed(tmp_path, monkeypatch
     assert starts == [7] * 4  # everything begins where the reference does
     for seed, way in itertools.product((0, 1), ranking.WAYS):
         file = ranking.certificate_of(study, index, seed, way, 5)
-        said = {"verdict": f"{way}, {seed}"}
+        said = explained(1.0, doubt=0.1 + seed + (way == ranking.RESIDUALS) / 2)
         ranking.write_json(file, {"explanation": said, "seconds": 1.0, "system": {"commit": file.name}})
     found = ranking.gather(study, index, 7, range(2), 5)
     assert found["better"] == "from the sum" and found["loss"] == [5.0, 5.0]
     assert found["soft_return"] == {"from scratch": 2.0, "from the sum": 5.0, "sums": [0.0, 0.0]}
     said = found["explanations"][ranking.RESIDUALS]
-    assert [one["verdict"] for one in said] == ["residuals taken off, 0", "residuals taken off, 1"]
+    assert [one["doubt"] for one in said] == [0.6, 1.6]
     commits = [system["commit"] for system in found["made_by"]]
     # The trainings and the lines with which they began, the lines of both seeds, this process, and what explained.
     assert len(set(commits)) == 4 + 4 + 1 + 4
@@ -182,8 +212,7 @@ def test_the_whole_of_it(tmp_path, written):
     study = ranking.Study(tmp_path, 2, 10)
     made = {"trained_by": [{"commit": "a"}], "system": {"commit": "b"}}
     for index in range(12):
-        interval = {"mean": float(index), "low": 0.0, "high": 2.0}
-        said = {name: interval for name in ("regret", "theorem", "divergence")} | {"verdict": "compose"}
+        said = explained(float(index))
         ranking.write_json(
             ranking.returns_of(study, index, 1), {"soft_return": dict.fromkeys(ranking.BEGINS, float(index)), **made}
         )

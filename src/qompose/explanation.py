@@ -48,7 +48,7 @@ LEVEL = 0.9
 STEPS = 8_000
 # The replay of each skill is cut into so many pieces in time; the last is held out, members leave out others.
 PIECES = 10
-# What acting at random loses is only a scale: one network, a share of the steps, so many actions in each state.
+# What acting at random loses is only a scale: a share of the steps, so many actions in each state.
 SHARE_OF_STEPS, RANDOM_ACTIONS = 4, 32
 # Rules of thumb of the verdict. A regret counts as small if it is below this share of what acting at random loses.
 SMALL_REGRET = 0.1
@@ -90,18 +90,19 @@ class Explanation:
     theorem: Interval  # E_{π_Σ} D* of Theorem 1
     regret: Interval  # V*_w − V^{π_Σ}, the certificate
     regret_high: Interval  # the regret that one state in ten exceeds
-    random: float  # V*_w − V^U, what acting at random would lose
+    random: Interval  # V*_w − V^U, what acting at random would lose
     doubt: float  # disagreement of members on C(s, ·), relative to what it differs by
     bounds_hold: bool  # Σ w_i α_i ≤ α and w ≥ 0, critics presumed optimal: the paper's bounds are claimed
     coverage: dict[str, Interval]  # "a on b": share of b's states that lie where a has been
     residual: dict[str, float]  # RMS Bellman residual of each critic on its own replay, in its temperature
+    own_errors: float  # Σ |w_i| RMS_i / (1 − γ), what these residuals could add up to
     axes: tuple[str, str]
     positions: np.ndarray  # (n, 2), where the states are
     held_out: np.ndarray  # rows of `positions` that no network has learned from
     kappa: np.ndarray  # (n,), divergence there
     judged_on: str  # the states over which values are averaged: held-out states, or given states
     residuals: bool  # whether the critics' own errors are taken off
-    verdict: str  # compose, compose with correction, or train
+    verdict: str  # compose, try, compose with correction, or train
     reason: str
 
     def regions(self, bins: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,9 +120,9 @@ class Explanation:
     def summary(self) -> dict[str, Any]:
         """Plain numbers and words, for JSON."""
         x, y, cells = self.regions()
-        intervals = ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high")
-        plain = ("names", "weights", "temperature", "discount", "divergence_error", "random", "doubt", "bounds_hold",
-                 "residual", "judged_on", "residuals", "verdict", "reason")  # fmt: skip
+        intervals = ("divergence", "overestimate", "lemma", "theorem", "regret", "regret_high", "random")
+        plain = ("names", "weights", "temperature", "discount", "divergence_error", "doubt", "bounds_hold",
+                 "residual", "own_errors", "judged_on", "residuals", "verdict", "reason")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: vars(getattr(self, name)) for name in intervals},
@@ -138,7 +139,8 @@ class Explanation:
             return f"{name:<36}{interval.mean:10.3g}   [{interval.low:.3g}, {interval.high:.3g}]"
 
         lines = [
-            f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}: spaces and discount are alike",
+            f"{spell_sum(self.weights, self.names)} at temperature {alpha:.3g}",
+            "compatible: observations, actions and their limits, control period, discount and termination are alike",
             "",
             "over all states   [90 % interval]",
             line("divergence per step, temperatures", _scaled(self.divergence, 1.0 / alpha))
@@ -153,7 +155,7 @@ class Explanation:
             + ("" if self.bounds_hold else "   (not claimed here)"),
             line("  regret of its policy (certificate)", self.regret),
             line("    one state in ten loses more than", self.regret_high),
-            f"  acting at random would lose {self.random:.3g}",
+            line("  acting at random would lose", self.random),
             f"  networks disagree on C by {self.doubt:.0%} of what it differs by between actions",
             "",
             *(
@@ -233,14 +235,13 @@ def explain(
     over = jax.tree.map(lambda x: x[held_out], seen)
     if given is not None:
         over = survey(skills, weights, temperature, given, options)
-    figures = _measure(values, over, temperature)
-    above_random = _beside_random(skills, weights, temperature, seen, over, short, partial(tell, before=steps))
-    figures["random"] = above_random - figures["overestimate"].mean
+    above_random = _beside_random(skills, weights, temperature, seen, over, rows, short, partial(tell, before=steps))
+    figures = _measure(values, over, temperature, above_random)
     names = _number([skill.name for skill in skills])
     coverage = _cover(names, data, lengths)
     alphas, residuals = [skill.temperature or 1.0 for skill in skills], _residuals(skills, data, seen, lengths)
     own_errors = sum(abs(w) * rms for w, rms in zip(weights, residuals, strict=True)) / (1.0 - skills[0].discount)
-    verdict, reason = _judge(
+    verdict, reason = judge(
         figures, coverage, own_errors, options.residuals, avoided=min(weights) < 0.0, alike=alike,
         known=all(map(has_rewards, skills)),
     )  # fmt: skip
@@ -258,6 +259,7 @@ def explain(
         ),
         coverage=coverage,
         residual={name: rms / alpha for name, rms, alpha in zip(names, residuals, alphas, strict=True)},
+        own_errors=own_errors,
         axes=axes,
         positions=data.next_observation[:, columns],
         held_out=held_out,
@@ -338,16 +340,20 @@ def _beside_random(
     temperature: float,
     seen: Survey,
     over: Survey,
+    rows: np.ndarray,
     options: Correction,
     on_progress: Callable[[int, int], None],
-) -> float:
-    """V_Σ − V^U_w, mean over the states to which the transitions of `over` lead; learned from those of `seen`."""
+) -> np.ndarray:
+    """V_Σ − V^U_w (members, n) in the states to which the transitions of `over` lead.
+
+    Member m learns from the transitions `rows[m]` of `seen`.
+    """
     critics, root = [critic_of(skill) for skill in skills], jax.random.fold_in(jax.random.key(options.seed), 3)
     size = seen.action.shape[1]
 
     def prepare(states: Survey) -> Random:
         actions, q = in_blocks(
-            lambda rows, where: _try_at_random(critics, list(weights), where, jax.random.fold_in(root, rows[0]), size),
+            lambda some, where: _try_at_random(critics, list(weights), where, jax.random.fold_in(root, some[0]), size),
             np.arange(len(states.discount), dtype=np.uint32), states.next_observation,
         )  # fmt: skip
         above = states.values @ np.asarray(weights, np.float32) - q
@@ -357,11 +363,9 @@ def _beside_random(
 
     data, judged = prepare(seen), prepare(over)
     unit = unit_of(data.above, temperature) / (1.0 - skills[0].discount ** 2) ** 0.5
-    rows = np.arange(len(data.discount), dtype=np.int32)[None]
     values = solve(act_at_random, (unit,), data, rows, temperature, options, on_progress=on_progress)
-    values = jax.tree.map(itemgetter(0), values)
-    later = in_blocks(partial(_evaluate, values), judged.next_observation, judged.next_actions)[..., 0].mean(axis=1)
-    return float(np.mean(judged.above - over.kappa + later))
+    later = _heads_of(values, judged.next_observation, judged.next_actions)[..., 0].mean(axis=-1)
+    return judged.above - over.kappa + later
 
 
 @partial(jax.jit, static_argnames="size")
@@ -371,21 +375,26 @@ def _try_at_random(critics: Any, weights: Any, states: Array, key: Array, size: 
     return actions, combine_values([critic(states, actions) for critic in critics], weights).mean(axis=1)
 
 
-def _measure(values: Values, states: Survey, temperature: float) -> dict[str, Any]:
-    """The figures over the states to which these transitions lead."""
+def _heads_of(values: Values, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """What each member says. (n, obs), (n, draws, act) -> (members, n, draws, heads)"""
     members = [jax.tree.map(itemgetter(m), values) for m in range(len(values.level))]
-    heads = np.stack(
-        [in_blocks(partial(_evaluate, member), states.next_observation, states.next_actions) for member in members]
-    )  # (members, n, draws, heads)
+    return np.stack([in_blocks(partial(_evaluate, member), states, actions) for member in members])
+
+
+def _measure(values: Values, states: Survey, temperature: float, above_random: np.ndarray) -> dict[str, Any]:
+    """The figures over the states to which these transitions lead; `above_random`: what `_beside_random` found."""
+    heads = _heads_of(values, states.next_observation, states.next_actions)
     c, lemma, theorem, later = (heads[..., head] for head in range(4))
     log_weight = np.broadcast_to(states.log_weight, c.shape)
     regret = _lose_here(c, log_weight, temperature) + expect(later, log_weight)
+    overestimate = soft_minimum(c, log_weight, temperature)
     centred = c - expect(c, log_weight)[..., None]
     disagreement = np.sqrt(np.mean(expect(centred.std(axis=0, ddof=1) ** 2, states.log_weight)))
     signal = np.sqrt(np.mean(expect(centred.mean(axis=0) ** 2, states.log_weight)))
     return {
         "divergence_error": float(states.error.mean()),
-        "overestimate": _interval(soft_minimum(c, log_weight, temperature)),
+        "overestimate": _interval(overestimate),
+        "random": _interval(above_random - overestimate),
         "lemma": _interval(soft_minimum(lemma, log_weight, temperature)),
         "theorem": _interval(expect(theorem, log_weight)),
         "regret": _interval(regret, least=0.0),
@@ -489,7 +498,7 @@ def _choose_axes(skill: Skill) -> tuple[tuple[str, str], list[int]]:
     return (names[0], names[last]), [0, last]
 
 
-def _judge(
+def judge(
     figures: Mapping[str, Any],
     coverage: Mapping[str, Interval],
     own_errors: float,
@@ -523,7 +532,7 @@ def _judge(
         caveats.append("avoiding a skill leads to where no replay has been, and what is lost there is not in it")
     if not alike:
         caveats.append("it holds only if the tasks of all skills end in the same states, which is not known")
-    little = SMALL_REGRET * random
+    little = SMALL_REGRET * max(random.low, 0.0)
     if own_errors > little and residuals:
         caveats.append(
             f"the critics' own errors, whose Bellman residuals could add up to {own_errors:.3g}, are taken off only as "
@@ -535,13 +544,19 @@ def _judge(
             f"the critics' own errors are not in it: their Bellman residuals could add up to {own_errors:.3g}{advice}"
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
+    beside = f"beside the {random.low:.3g} to {random.high:.3g} of acting at random"
+    if regret.high <= little and own_errors <= little:
+        return "compose", f"the sum loses {regret.mean:.3g}, little {beside}{but}"
     if regret.high <= little:
-        return "compose", f"the sum loses {regret.mean:.3g}, little beside the {random:.3g} of acting at random{but}"
-    much = f"the sum loses {regret.mean:.3g}, much beside the {random:.3g} of acting at random, and the networks"
+        return "try", (
+            f"were its critics right, the sum would lose {regret.mean:.3g}, little {beside}: compose, and measure what "
+            f"comes of it before you rely on it{but}"
+        )
+    much = f"the sum loses {regret.mean:.3g}, much {beside}, and the networks"
     if regret.low <= little:  # the interval does not tell
         much = (
-            f"the sum may lose {regret.low:.3g} to {regret.high:.3g}, and up to {little:.3g} would be little beside "
-            f"the {random:.3g} of acting at random; the networks"
+            f"the sum may lose {regret.low:.3g} to {regret.high:.3g}, and up to {little:.3g} would be little {beside}; "
+            "the networks"
         )
     if figures["doubt"] <= LARGEST_DOUBT:
         how = ", residuals included (`--correct-residuals`)" if residuals else ""
