@@ -323,6 +323,8 @@ def test_an_expression_in_quotes_says_all_at_once(ask, refused, tiny_runs):
     assert ask("compose", right, "--temperature", 0.3, "--no-extract", "--output-dir", "warm")["temperature"] == 0.3
     message = refused("compose", right, top, "--correct-residuals", "--output-dir", "y")
     assert "--correct-residuals says how to correct; give --correct, too" in message
+    message = refused("compose", right, top, "--correct-steps", 5, "--output-dir", "y")
+    assert "--correct-steps is of a correction or of gpi; give --correct, too" in message
     message = refused("compose", f"{right} & {top}", "--weights", 1)
     assert "weights and operators stand in the expression itself" in message
 

@@ -82,6 +82,7 @@ def test_a_report_says_all_in_words_and_in_numbers(report, tmp_path):
                   f"verdict: {report.verdict}. "):  # fmt: skip
         assert words in text
     drawn = draw_divergence(tmp_path / "map.png", report, bins=5)
+    assert drawn.items() >= report.summary().items()
     assert (tmp_path / "map.png").stat().st_size > 1000 and np.shape(drawn["divergence_in_temperatures"]) == (5, 5)
 
 
@@ -261,6 +262,9 @@ def test_values_are_averaged_over_the_states_that_are_given(first, monkeypatch):
     assert len(seen[1].next_observation) == 200  # a tenth of both
     for states in (np.zeros(2), np.zeros((1, 3)), np.zeros((0, 2)), np.full((1, 2), np.nan)):
         with pytest.raises(QomposeError, match=r"states have shape .*; give finite observations \(n, 2\)"):
+            explain(pair, states=states, correction=quick, members=2)
+    for states in (np.array([[1.0, 2.0], [3.0]], object), np.array([["a", "b"]])):
+        with pytest.raises(QomposeError, match=r"states are no array of numbers; give finite observations \(n, 2\)"):
             explain(pair, states=states, correction=quick, members=2)
 
 

@@ -184,7 +184,7 @@ def compose(
     name: str | None = None,
     extract: bool = True,
     correct: Switch = False,
-    correct_steps: int = 4_000,
+    correct_steps: int | None = None,
     correct_residuals: Switch = False,
     replay: bool = True,
     overwrite: Switch = False,
@@ -194,7 +194,7 @@ def compose(
 
     Args:
         skills: Directories of skills or runs, or names of shipped skills; or one expression of them in quotes, such as
-            "stack & ~(0.5 * obstacle)" or "gpi(a & b)".
+            "stack & ~(0.5 * obstacle)", "gpi(a & b)" or "{a: 0.7, b: 0.3}".
         extraction: How the policy is extracted.
         weights: One weight for each skill, equal unless given. With "and" used as given, and a negative one avoids;
             with "or" relative.
@@ -205,12 +205,13 @@ def compose(
         name: Name of the composed skill.
         extract: Train a policy on the union of the replays; otherwise act on the sum directly. NAF needs none.
         correct: Learn from the replays what the sum overestimates where the skills will disagree, and take it off.
-        correct_steps: Gradient steps of the correction; gpi takes four times as many.
+        correct_steps: Gradient steps of the correction, 4000 unless given; gpi takes four times as many.
         correct_residuals: Correct the critics' own errors, too, by the rewards of every skill's task.
         replay: Save the union of the replays with the skill.
         overwrite: Replace what is in output_dir.
         json: Print the answer as JSON.
     """
+    from qompose.skill.algebra import gpis_of
     from qompose.training import offline
 
     expression = _express(skills, weights, operator, temperature)
@@ -219,6 +220,8 @@ def compose(
     check_place(directory, overwrite=overwrite)
     if correct_residuals and not correct:
         raise QomposeError("--correct-residuals says how to correct; give --correct, too")
+    if correct_steps is not None and not correct and not gpis_of(expression):
+        raise QomposeError("--correct-steps is of a correction or of gpi; give --correct, too")
     with bars() as shown:
         skill = offline.compose(
             expression, name=name, extract=extract, correct=correct, temperature=temperature, extraction=extraction,
@@ -247,6 +250,7 @@ def explain(
     temperature: float | None = None,
     steps: int = 8_000,
     members: int = 3,
+    candidates: int = 128,
     residuals: Switch = False,
     seed: int = 0,
     output: Path | None = Path("divergence.png"),
@@ -262,9 +266,10 @@ def explain(
             given.
         steps: Gradient steps of the bounds and the certificate.
         members: Networks that learn them from different parts of the replays.
+        candidates: Draws of actions per state from which the divergence is estimated: more have less bias.
         residuals: Take off the critics' own errors, too, by the rewards of every skill's task.
         seed: Seed of everything random.
-        output: Picture of the divergence to write, None for none; the numbers go into a .json beside it.
+        output: Picture of the divergence to write, None for none; all that is found goes into a .json beside it.
         json: Print the answer as JSON.
     """
     from qompose import explanation
@@ -276,7 +281,7 @@ def explain(
     with bars() as shown:
         report = explanation.explain(
             expression, temperature=temperature, members=members,
-            correction=Correction(steps=steps, residuals=residuals, seed=seed),
+            correction=Correction(steps=steps, residuals=residuals, seed=seed, candidates=candidates),
             on_progress=lambda done, total: shown.update("explaining", done, total),
         )  # fmt: skip
     if not json:
@@ -564,7 +569,7 @@ def _express(
     skills: tuple[str, ...], weights: tuple[float, ...], operator: str, temperature: float | None
 ) -> Expression:
     """What the positional arguments mean: one expression, skills under one operator, or one skill and a temperature."""
-    if len(skills) == 1 and set(skills[0]) & set("&|~*("):
+    if len(skills) == 1 and set(skills[0]) & set("&|~*({"):
         if weights or operator != "and":
             raise QomposeError("weights and operators stand in the expression itself; leave the flags out")
         return read_expression(skills[0], load)

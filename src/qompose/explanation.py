@@ -289,7 +289,11 @@ def certify(batch: Survey, after: Array, temperature: float) -> Array:
 
 def _lead_to(states: np.ndarray, skill: Skill) -> Transition:
     """Steps that lead to these states; of what else a step has nothing is asked."""
-    where, size = np.asarray(states), skill.observation["size"]
+    size = skill.observation["size"]
+    try:
+        where = np.asarray(states, np.float64)
+    except (TypeError, ValueError):
+        raise QomposeError(f"states are no array of numbers; give finite observations (n, {size})") from None
     if where.ndim != 2 or where.shape[1] != size or not len(where) or not np.isfinite(where).all():
         raise QomposeError(f"states have shape {where.shape}; give finite observations (n, {size})")
     where, nothing = where.astype(np.float32), np.zeros(len(where), np.float32)

@@ -18,6 +18,8 @@ from qompose.types import QomposeError
         ("prefer(~a, b & c, slack=0.5, width=1, strength=2)", "prefer(~a, b & c, slack=0.5, width=1, strength=2)"),
         (" runs/push-left  &./skills/a.b_c ", "runs/push-left & ./skills/a.b_c"),
         ("1*(a & b) & c", "1*(a & b) & c"),
+        ("{a: .5, runs/b:-1e-1}", "{a: 0.5, runs/b: -0.1}"),
+        ("gpi({a: 1, b: 1})", "gpi({a: 1, b: 1})"),
     ],
 )
 def test_a_text_means_what_it_means_in_python(text, expected):
@@ -45,6 +47,13 @@ def test_a_name_that_is_written_twice_is_one_skill():
         ("prefer(a, b, speed=1)", "one of slack, width, strength should come"),
         ("prefer(a)", "',' should come"),
         ("gpi(a | b)", "is no weighted sum of skills"),
+        ("{a: 1, a: 2}", "a is given twice; give one number for each skill"),
+        ("{a: 1, b}", "':' should come where '}'"),
+        ("{a: b}", "a number should come where 'b'"),
+        ("{a: 1", "'}' should come where it ends"),
+        ("{}", "a skill should come where '}'"),
+        ("{a: 0}", "weight 0: a weight must be finite"),
+        ("{a: 1} & b", "weights given by name are final"),
         ("0 * a & b", "weight 0: a weight must be finite"),
         ("1e999 * a & b", "must be finite"),
         ("a & a", "appears twice"),

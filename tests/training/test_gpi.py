@@ -10,8 +10,8 @@ from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
 from qompose.skill.expression import gpi, prefer
 from qompose.soft import finite
-from qompose.training.correct import Correction, _improve, _survey
-from qompose.training.gpi import Followed, _follow, _weigh, evaluate, learn_gpi
+from qompose.training.correct import STEPS, Correction, _improve, _survey
+from qompose.training.gpi import LONGER, Followed, _follow, _weigh, evaluate, learn_gpi
 from qompose.training.offline import Extraction, compose
 from qompose.types import QomposeError, Transition
 
@@ -32,8 +32,9 @@ def test_a_gpi_composition_is_the_best_of_what_was_learned_for_each_policy(pair,
     assert skill.composition["expression"] == "gpi({right: 0.5, cooler: -0.25})"
     assert skill.composition["weights"] is None
     assert skill.critic.spec["kind"] == "gpi" and len(skill.critic.spec["of"]) == 2
-    assert skill.provenance["correction"]["steps"] == 100
-    learned = learn_gpi(pair, (0.5, -0.25), 0.2, unite_replays(pair), QUICK)
+    assert skill.provenance["correction"]["steps"] == LONGER * QUICK.steps
+    longer = replace(QUICK, steps=LONGER * QUICK.steps)
+    learned = learn_gpi(pair, (0.5, -0.25), 0.2, unite_replays(pair), longer)
     rng = np.random.default_rng(1)
     states, actions = skill.replay.observation[:50], rng.uniform(-1, 1, (50, 2)).astype(np.float32)
     each = [np.asarray(jax.vmap(member)(states, actions)) for member in learned.members]
@@ -41,6 +42,17 @@ def test_a_gpi_composition_is_the_best_of_what_was_learned_for_each_policy(pair,
     np.testing.assert_allclose(skill.q(states, actions), np.max(each, axis=0), rtol=1e-4, atol=1e-3)
     again = Skill.load(skill.save(tmp_path / "best"))
     assert np.array_equal(again.q(states, actions), skill.q(states, actions)) and again.act(states).shape == (50, 2)
+
+
+def test_a_number_in_front_of_the_whole_says_nothing(pair):
+    wanted, found = (
+        compose(
+            expression, temperature=0.2, correction=replace(QUICK, steps=5), extract=False, name="best"
+        ) for expression in (gpi(pair[0] & pair[1]), 2 * gpi(pair[0] & pair[1]))
+    )  # fmt: skip
+    states = wanted.replay.observation[:20]
+    assert np.array_equal(wanted.q(states, states), found.q(states, states))
+    assert wanted.composition == found.composition
 
 
 def test_another_replay_compiles_the_learning_alone_and_once(pair, compiled):
@@ -100,7 +112,8 @@ def test_the_learned_q_of_each_policy_is_that_of_the_oracle():
     exact = line.solve_exactly((0.1, 0.05), (0.5, 0.5))
     data = unite_replays(exact.skills)
     rewards = [line.reward_at(skill.name, data) for skill in exact.skills]
-    learned = learn_gpi(exact.skills, exact.weights, exact.alpha, data, Correction(), rewards=rewards)
+    options = Correction(steps=LONGER * STEPS)
+    learned = learn_gpi(exact.skills, exact.weights, exact.alpha, data, options, rewards=rewards)
     values = []
     for skill, member in zip(exact.skills, learned.members, strict=True):
         policy = finite.boltzmann(line.on_grid(skill), skill.temperature)

@@ -2,6 +2,7 @@
 
 either := both { "|" both }      both := term { "&" term }      term := "~" term | NUMBER "*" term | atom
 atom := NAME | "(" either ")" | "gpi" "(" either ")" | "prefer" "(" either "," either { "," OPTION "=" NUMBER } ")"
+      | "{" NAME ":" NUMBER { "," NAME ":" NUMBER } "}"
 
 A NAME is that of a skill or a path: letters, digits and `_ . / -`, beginning with a letter, `_`, `.` or `/`.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from qompose.skill.expression import Expression, gpi, prefer
+from qompose.skill.expression import Expression, from_weights, gpi, prefer
 from qompose.types import QomposeError, show
 
 LONGEST, DEEPEST = 4096, 50
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _NAME = r"[A-Za-z_./][\w./-]*"
-_TOKEN = re.compile(rf"\s*(?:({_NUMBER}(?![\w/]))|({_NAME})|([&|~*(),=]))", re.ASCII)
+_TOKEN = re.compile(rf"\s*(?:({_NUMBER}(?![\w/]))|({_NAME})|([&|~*(),={{}}:]))", re.ASCII)
 OPTIONS = ("slack", "width", "strength")
 
 
@@ -101,18 +102,47 @@ class _Reader:
             result = self._either()
             self._expect(")")
             return result
-        name = self._peek()[1]
-        if name is None:
-            raise self._refuse("a skill")
-        self.at += 1
+        if self._take("{"):
+            return self._weighted()
+        name = self._name()
         if name in ("gpi", "prefer") and self._take("("):
             first = self._either()
             result = gpi(first) if name == "gpi" else self._preference(first)
             self._expect(")")
             return result
+        return self._skill(name)
+
+    def _name(self) -> str:
+        name = self._peek()[1]
+        if name is None:
+            raise self._refuse("a skill")
+        self.at += 1
+        return name
+
+    def _number(self) -> float:
+        number = self._peek()[0]
+        if number is None:
+            raise self._refuse("a number")
+        self.at += 1
+        return float(number)
+
+    def _skill(self, name: str) -> Expression:
         if name not in self.known:
             self.known[name] = self.look_up(name)
         return self.known[name]
+
+    def _weighted(self) -> Expression:
+        weights: dict[Expression, float] = {}
+        while True:
+            skill = self._skill(self._name())
+            if skill in weights:
+                raise QomposeError(f"{show(self.text)}: {skill!r} is given twice; give one number for each skill")
+            self._expect(":")
+            weights[skill] = self._number()
+            if not self._take(","):
+                break
+        self._expect("}")
+        return from_weights(weights)
 
     def _preference(self, high: Expression) -> Expression:
         self._expect(",")
@@ -123,11 +153,7 @@ class _Reader:
                 raise self._refuse(f"one of {', '.join(OPTIONS)}")
             self.at += 1
             self._expect("=")
-            number = self._peek()[0]
-            if number is None:
-                raise self._refuse("a number")
-            self.at += 1
-            numbers[option] = float(number)
+            numbers[option] = self._number()
         if "slack" not in numbers:
             raise self._refuse("slack=NUMBER")
         return prefer(high, low, **numbers)

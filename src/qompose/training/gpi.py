@@ -12,7 +12,6 @@ that max_j Q lies below its own Bellman backup (Hunt et al. 2019).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from qompose.soft.value import log_weights
 from qompose.training.correct import Correction, check_correctable, check_ends, in_blocks, rewards_of, solve, survey
 from qompose.types import Transition
 
-LONGER = 4  # times as many steps as a correction: values reach as far as the discount does
+LONGER = 4  # times as many steps as a correction suffice: values reach as far as the discount does
 
 
 class Followed(NamedTuple):
@@ -59,8 +58,8 @@ def learn_gpi(
     """max_j Q^{π_j}_w over the skills' own policies as one more network.
 
     data: the union of the skills' replays. `rewards`: each skill's own (N,) on all of it, computed from the skills'
-    tasks unless given. `options` are those of a correction, with four times as many steps. Raises QomposeError for
-    skills without a soft value, whose tasks end in different states, or whose rewards cannot be computed.
+    tasks unless given. `options` are those of a correction; `LONGER` times its steps are wanted. Raises QomposeError
+    for skills without a soft value, whose tasks end in different states, or whose rewards cannot be computed.
     """
     check_correctable(skills)
     check_ends(skills, data)
@@ -71,8 +70,7 @@ def learn_gpi(
     # What a policy is worth spans up to the spread of the rewards for ever, far more than the temperature, which as a
     # unit leaves the networks too far to go.
     units = (max(float(np.std(followed.reward)) / (1.0 - skills[0].discount), temperature),) * len(skills)
-    longer = replace(options, steps=LONGER * options.gradient_steps)
-    values = solve(evaluate, units, followed, rows, temperature, longer, on_progress=on_progress)
+    values = solve(evaluate, units, followed, rows, temperature, options, on_progress=on_progress)
     values = jax.tree.map(lambda x: x[0], values)
     members: list[Any] = []
     for head in range(len(skills)):

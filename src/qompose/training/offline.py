@@ -32,11 +32,11 @@ from qompose.skill.algebra import (
     unite_replays,
 )
 from qompose.skill.artifact import Skill
-from qompose.skill.expression import Expression, from_weights, pursued, title_of, weights_of
+from qompose.skill.expression import Expression, Scaled, from_weights, pursued, title_of, weights_of
 from qompose.skill.manifest import FIELDS, NAME
 from qompose.skill.network import check_spec
 from qompose.training.correct import Correction, check_correctable, check_ends, learn_correction
-from qompose.training.gpi import learn_gpi
+from qompose.training.gpi import LONGER, learn_gpi
 from qompose.training.rewards import task_of
 from qompose.training.reweigh import Corrections
 from qompose.types import QomposeError, check_settings, find_misfit, show
@@ -94,18 +94,23 @@ def compose(
     """
     if isinstance(expression, Mapping):
         expression = from_weights(expression)
+    if isinstance(expression, Scaled) and expression.weight > 0.0:
+        expression = expression.of  # in front of the whole a number says nothing
+    for switch, value in (("extract", extract), ("correct", isinstance(correct, Corrections) or correct)):
+        if wanted := find_misfit("bool", value):
+            raise QomposeError(f"{switch} is {show(value)}; give {wanted}")
     check_settings("extraction", extraction, Extraction)
     check_settings("correction", correction, Correction)
     terms = weights_of(expression)
     skills = skills_of(expression)
     extraction, correction = extraction or Extraction(), correction or Correction()
-    correction = replace(correction, steps=correction.gradient_steps)
+    gpis = gpis_of(expression)
+    correction = replace(correction, steps=(LONGER if gpis else 1) * correction.gradient_steps)
     if correct:
         linear_form(expression)
         check_correctable(skills)
     if isinstance(correct, Corrections):
         correction = correct.options
-    gpis = gpis_of(expression)
     followers: list[Any] = [leaf for node in gpis for leaf in node.leaves]
     for skill in followers:
         replay_of(skill)

@@ -51,7 +51,8 @@ class Corrections:
         """
         if len(skills) != len(self.skills) or {id(skill) for skill in skills} != {id(skill) for skill in self.skills}:
             raise QomposeError(
-                f"these corrections are of {', '.join(skill.name for skill in self.skills)}, and of no other skills"
+                f"these corrections are of {', '.join(skill.name for skill in self.skills)}, and of no other skills, "
+                "nor of copies of them"
             )
         given = {id(skill): weight for skill, weight in zip(skills, weights, strict=True)}
         ordered = np.array([given[id(skill)] for skill in self.skills])

@@ -131,7 +131,10 @@ def draw_learning_curves(path: str | os.PathLike[str], runs: Sequence[str | os.P
 
 
 def draw_divergence(path: str | os.PathLike[str], explanation: Explanation, *, bins: int = 14) -> dict[str, Any]:
-    """Draw where the skills disagree: mean divergence κ/α over two coordinates of the state; return the numbers."""
+    """Draw where the skills disagree: mean divergence κ/α over two coordinates of the state.
+
+    Returns the numbers of the picture, with all else that the explanation says.
+    """
     target = check_target(path)
     x, y, cells = explanation.regions(bins)
     ratio = cells / explanation.temperature
@@ -146,7 +149,7 @@ def draw_divergence(path: str | os.PathLike[str], explanation: Explanation, *, b
     axes.set(xlabel=explanation.axes[0], ylabel=explanation.axes[1])
     axes.spines[:].set_color("#c0c0bc")
     plain = [[None if np.isnan(cell) else round(float(cell), 5) for cell in row] for row in ratio]
-    numbers = {"names": explanation.names, "axes": list(explanation.axes), "x": x.tolist(), "y": y.tolist(),
+    numbers = {**explanation.summary(), "axes": list(explanation.axes), "x": x.tolist(), "y": y.tolist(),
                "shown": [float(low), float(high)],
                "divergence_in_temperatures": plain}  # fmt: skip
     return save_figure(figure, target, numbers)
