@@ -74,7 +74,8 @@ def rows(name, count, seed):
     lower, share = move(x, a)
     after = X[lower + (rng.random(count) < share)]
     f = lambda v: v.astype(np.float32)  # noqa: E731
-    return Transition(f(x)[:, None], f(a)[:, None], np.zeros(count, np.float32), f(after)[:, None], f(0.0 * x))
+    data = Transition(f(x)[:, None], f(a)[:, None], f(0.0 * x), f(after)[:, None], f(0.0 * x))
+    return data._replace(reward=reward_at(name, data))
 
 
 def with_replays(skills, seed, count=4000):
@@ -110,7 +111,7 @@ def fit(q, temperature, steps=6000):
 
 
 def make_skill(name, temperature, seed, count=4000):
-    """A skill with the oracle's Q for its own reward, a sampler extracted from it, and a replay without rewards."""
+    """A skill with the oracle's Q for its own reward, a sampler extracted from it, and a replay."""
     q = finite.optimal_q(reward(MODES[name]), kernel(), temperature)
     critic = fit(q, temperature)
     data = rows(name, count, seed)

@@ -221,9 +221,11 @@ def test_the_verdict_follows_its_rules(coverage, high, doubt, verdict):
         away = "But avoiding a skill leads to where no replay has been"
         found, other = judge(figures, places, 0.5, avoided=True)
         assert found == verdict and away in other and away not in judge(figures, places, 0.5)[1]
-        found, reason = judge(figures, places, 7.0, residuals=True)
-        assert found == ("try" if verdict == "compose" else verdict)
-        assert ("before you rely on it" in reason) == (verdict == "compose")
+        for taken_off, avoided, trusted in ((False, False, False), (True, False, True), (True, True, False)):
+            found, reason = judge(figures, places, 7.0, residuals=taken_off, avoided=avoided)
+            assert found == ("try" if verdict == "compose" and not trusted else verdict)
+            assert ("before you rely on it" in reason) == (found == "try")
+        reason = judge(figures, places, 7.0, residuals=True)[1]
         assert "add up to 7, are taken off only as far as" in reason
         assert ("residuals included (`--correct-residuals`)" in reason) == (verdict == "compose with correction")
         assert "Bellman residuals could add up to 7 (`--residuals` takes" in judge(figures, places, 7.0)[1]

@@ -549,12 +549,13 @@ def judge(
         )
     but = "".join(f". But {caveat}" for caveat in caveats)
     beside = f"beside the {random.low:.3g} to {random.high:.3g} of acting at random"
-    if regret.high <= little and own_errors <= little:
+    trusted = own_errors <= little or (residuals and not avoided)  # what is avoided leads to where no replay has been
+    if regret.high <= little and trusted:
         return "compose", f"the sum loses {regret.mean:.3g}, little {beside}{but}"
     if regret.high <= little:
         return "try", (
-            f"were its critics right, the sum would lose {regret.mean:.3g}, little {beside}: compose, and measure what "
-            f"comes of it before you rely on it{but}"
+            f"were its critics right everywhere, the sum would lose {regret.mean:.3g}, little {beside}: compose, and "
+            f"measure what comes of it before you rely on it{but}"
         )
     much = f"the sum loses {regret.mean:.3g}, much {beside}, and the networks"
     if regret.low <= little:  # the interval does not tell
