@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qompose.training.offline import Extraction, compose
     from qompose.training.online import Training
     from qompose.training.refit import refit
-    from qompose.training.reweigh import learn_corrections
+    from qompose.training.reweigh import Corrections, learn_corrections
     from qompose.training.session import train
     from qompose.view.video import record
 
@@ -53,6 +53,7 @@ _HOMES = {
     "compose": "qompose.training.offline",
     "gpi": "qompose.skill.expression",
     "prefer": "qompose.skill.expression",
+    "Corrections": "qompose.training.reweigh",
     "learn_corrections": "qompose.training.reweigh",
     "Training": "qompose.training.online",
     "refit": "qompose.training.refit",
@@ -61,9 +62,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "DDPG", "NAF", "SQL", "Correction", "Evaluation", "Explanation", "Extraction", "QomposeError", "Skill", "Training",
-    "compose", "evaluate", "explain", "gpi", "learn_corrections", "load", "make_task", "prefer", "record",
-    "refit", "train",
+    "DDPG", "NAF", "SQL", "Correction", "Corrections", "Evaluation", "Explanation", "Extraction", "QomposeError",
+    "Skill", "Training", "compose", "evaluate", "explain", "gpi", "learn_corrections", "load", "make_task", "prefer",
+    "record", "refit", "train",
 ]  # fmt: skip
 
 _register()

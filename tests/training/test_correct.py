@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import correction, line
+from qompose import store
 from qompose.explanation import explain
 from qompose.skill.algebra import unite_replays
 from qompose.skill.artifact import Skill
@@ -25,11 +26,12 @@ from qompose.training.correct import (
 )
 from qompose.training.offline import Extraction, compose
 from qompose.training.rewards import has_rewards
-from qompose.training.reweigh import learn_corrections
+from qompose.training.reweigh import Corrections, learn_corrections
 from qompose.types import QomposeError, Transition
 
 QUICK = Correction(steps=150, batch_size=16, hidden=(8,), candidates=16, kept=2)
 EXTRACT = Extraction(steps=20, batch_size=8, hidden=(8,))
+CRITIC = {"kind": "critic", "hidden": [4, 4], "layer_norm": True}
 
 
 @pytest.fixture(scope="module")
@@ -234,12 +236,72 @@ def test_corrections_for_all_weights_hold_at_any(pair):
     np.testing.assert_allclose(skill.q(observations, actions), total - once[:, 0], atol=1e-4 * np.abs(total).max())
 
 
+@pytest.fixture(scope="module")
+def corrections(pair):
+    return learn_corrections(*pair, correction=replace(QUICK, steps=1, hidden=(4, 4)))
+
+
+def test_corrections_that_were_saved_hold_for_skills_that_were_saved(pair, corrections, tmp_path):
+    again = Corrections.load(corrections.save(tmp_path / "corrections"))
+    loaded = [Skill.load(skill.save(tmp_path / skill.name), replay=False) for skill in pair]
+    assert again.options == corrections.options and again.skills == corrections.skills
+    observations, actions = some_inputs(pair[0])
+    before, after = (
+        compose({a: 0.25, b: 0.75}, correct=learned, extract=False)
+        for (a, b), learned in ((pair, corrections), (loaded, again))
+    )
+    assert np.array_equal(after.q(observations, actions), before.q(observations, actions))
+    assert not np.array_equal(after.q(observations, actions), compose({pair[0]: 0.25, pair[1]: 0.75}, extract=False).q(
+        observations, actions
+    ))  # fmt: skip
+    with pytest.raises(QomposeError, match="exists; choose another name"):
+        corrections.save(tmp_path / "corrections")
+    other = replace(loaded[0], temperature=2.0 * loaded[0].temperature)
+    with pytest.raises(QomposeError, match="these corrections are of right, top as they were, and of no other skills"):
+        compose(other & loaded[1], correct=again, extract=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "x"}, "corrections.json: format: must be 'qompose.corrections'"),
+        ({"version": 2}, "corrections.json: version: must be 1"),
+        ({"extra": 1}, "corrections.json: extra: is unknown"),
+        ({"skills": [{"name": "a", "sha256": "0" * 64}]}, "skills: must be a list of 2 to 64 items"),
+        ({"critic": {"kind": "sum"}}, "corrections.json: critic"),
+        ({"critic": {"kind": "sum", "of": [CRITIC, CRITIC], "weights": [1.0, 1.0]}}, "critic.kind: must be 'critic'"),
+        ({"critic": {**CRITIC, "hidden": [4096] * 8}}, "corrections.safetensors: size: "),
+        ({"options": {"code": "x"}}, "corrections.json: options.'code': is unknown"),
+        ({"options": {"steps": 0}}, "corrections.json: steps is 0"),
+        ({"observation": 5}, "corrections.safetensors: tensor 'observation_mean'"),
+        ({"sha256": "0" * 64}, "corrections.safetensors: sha256: differs"),
+    ],
+)
+def test_corrections_that_are_not_whole_are_refused_in_one_line(corrections, tmp_path, change, message):
+    folder = corrections.save(tmp_path / "c")
+    store.write_json(folder / "corrections.json", store.read_json(folder / "corrections.json") | change)
+    with pytest.raises(QomposeError, match=message) as caught:
+        Corrections.load(folder)
+    assert str(caught.value).startswith("corrections '") and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_its_files_or_with_others_holds_no_corrections(corrections, tmp_path):
+    folder = corrections.save(tmp_path / "c")
+    (folder / "more.txt").write_text("")
+    with pytest.raises(QomposeError, match=r"'more\.txt': does not belong here"):
+        Corrections.load(folder)
+    (folder / "more.txt").unlink()
+    (folder / "corrections.safetensors").unlink()
+    with pytest.raises(QomposeError, match=r"corrections\.safetensors: is missing"):
+        Corrections.load(folder)
+
+
 def test_corrections_for_all_weights_refuse_what_they_are_not_of(pair):
     first, second = pair
     learned = learn_corrections(first, second, correction=replace(QUICK, steps=1))
     third = replace(first, name="third")
     for expression, settings, message in (
-        (first & third, {}, "these corrections are of right, top, and of no other skills"),
+        (first & third, {}, "these corrections are of right, top as they were, and of no other skills"),
         (first & ~(0.1 * second), {}, "from 0 on; use correct=True"),
         (first & second, {"temperature": 0.7}, "hold at the sum's own temperature, 0.2, alone"),
     ):

@@ -1,4 +1,5 @@
 import functools
+import inspect
 from dataclasses import replace
 
 import gymnasium
@@ -448,6 +449,14 @@ def test_settings_of_the_extraction_are_refused_before_anything_is_learned(right
     ):  # fmt: skip
         with pytest.raises(QomposeError, match=message):
             compose(right & top, **{"correct": True, **wrong})
+
+
+def test_switches_are_true_or_false(right, top):
+    unchecked = inspect.unwrap(compose)  # types are checked in tests, not where people work
+    for wrong in ({"extract": "no"}, {"correct": "yes"}, {"correct": 0.5}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(QomposeError, match=f"^{name} is {value!r}; give true or false"):
+            unchecked(right & top, **wrong)
 
 
 def test_ddpg_avoids_and_prefers(ddpg_pair):

@@ -86,7 +86,8 @@ def compose(
     of the skills that are not avoided (not for DDPG). DDPG has no `|`; NAF has positive sums only, whose maximum is
     known in closed form. With `correct` the divergence correction C_w is learned first, as `correction` says, and the
     skill's Q is `Σ w_i Q_i − C_w`: only for weighted sums of skills of soft Q-learning that are not composed
-    themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True.
+    themselves, with their replays. What `learn_corrections` has learned for all weights may stand in place of True: no
+    replay is needed then.
     `gpi` learns from the same replays, with the rewards of the skills' tasks, as `correction` says too. `extraction`
     says how the policy is extracted, `name` what the skill is called; `left-and-bottom` and the like unless given.
     `on_progress(what, done, total)` is told how far the work is. Raises QomposeError if the skills do not fit
@@ -145,7 +146,8 @@ def compose(
     if sampler is not None:
         check_spec(sampler.spec, "sampler", algorithm)
     agent = _extracting_agent(skills[0], temperature, extraction) if extract else None
-    learns = correct or bool(gpis)
+    # What is known for all weights was learned before.
+    learns = bool(gpis) or (bool(correct) and not isinstance(correct, Corrections))
     instead = "" if learns else ", or compose without extraction (--no-extract)"
     whole = all(skill.replay is not None for skill in skills)
     union = unite_replays(skills, instead) if extract or learns or whole else None
@@ -161,11 +163,12 @@ def compose(
         learned[node] = learn_gpi(followed, shares, own, union, correction, on_progress=tell("following"))
     taken = None
     if correct:
-        assert union is not None and temperature is not None
+        assert temperature is not None
         weights = [weight for _, weight in terms]
         if isinstance(correct, Corrections):
             taken = correct.at(skills, weights, temperature)
         else:
+            assert union is not None
             taken = learn_correction(skills, weights, temperature, union, correction, on_progress=tell("correcting"))
     critic = _build(expression, learned, taken)
     corrected = time.perf_counter()
