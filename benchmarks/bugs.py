@@ -347,7 +347,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "overestimate added to what acting at random loses", "explanation.py",
-        (('above_random - figures["overestimate"].mean', 'above_random + figures["overestimate"].mean'),),
+        (("_interval(above_random - overestimate)", "_interval(above_random + overestimate)"),),
         of("tests/test_explanation.py", "what_acting_at_random_loses_is_beside_the_optimum_and_not_the_sum"), (),
     ),
     Bug(
