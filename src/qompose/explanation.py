@@ -165,7 +165,7 @@ class Explanation:
             *(f"critic of {name}: Bellman residual {rms:.2g} temperatures" for name, rms in self.residual.items()),
             *(["they are taken off, as far as the replays show them"] if self.residuals else []),
             "",
-            f"verdict: {self.verdict}. {self.reason}",
+            f"verdict: {self.verdict}. {self.reason[:1].upper()}{self.reason[1:]}.",
         ]
         return "\n".join(lines)
 
