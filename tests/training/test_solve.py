@@ -96,7 +96,8 @@ def test_the_figures_are_those_of_the_oracle(problem):
     seen, heads = transitions(problem), np.stack(exact_heads(problem), axis=-1)
     # Two members that are wrong by as much, one above and one below: their means are right.
     apart = 0.1 * np.linspace(-1.0, 1.0, ACTIONS)[:, None] * np.array([1.0, 0.0, 0.0, 0.0])
-    found = _measure(Known.of(heads + apart, heads - apart), seen, problem.alpha)
+    above_random = np.full((2, len(seen.discount)), [[1.0], [3.0]])
+    found = _measure(Known.of(heads + apart, heads - apart), seen, problem.alpha, above_random)
     there = seen.next_observation.argmax(axis=-1)
     c, lemma, theorem, _ = np.moveaxis(heads, -1, 0)
 
@@ -107,6 +108,7 @@ def test_the_figures_are_those_of_the_oracle(problem):
     assert found["theorem"].mean == pytest.approx(np.mean(problem.policy * theorem, axis=-1)[there].mean(), rel=1e-3)
     assert found["lemma"].high - found["lemma"].low < 1e-3 * found["lemma"].mean  # the members agree on it
     assert found["divergence_error"] == pytest.approx(0.2)
+    assert found["random"].mean == pytest.approx(2.0 - found["overestimate"].mean, rel=1e-5)
     # Disagreement of two members that differ by d everywhere is d/√2, of what they share the spread under π_Σ.
     log_weight = np.log(problem.policy / ACTIONS)
     difference = 2.0 * (apart[:, 0] - expect(np.broadcast_to(apart[:, 0], c.shape), log_weight)[:, None])
@@ -114,7 +116,7 @@ def test_the_figures_are_those_of_the_oracle(problem):
     doubt = [np.sqrt(expect(x**2, log_weight)[there].mean()) for x in (difference / 2**0.5, middle)]
     assert found["doubt"] == pytest.approx(doubt[0] / doubt[1], rel=1e-3)
     # Without what they differ by, overestimate and regret are exact.
-    found = _measure(Known.of(heads, heads), seen, problem.alpha)
+    found = _measure(Known.of(heads, heads), seen, problem.alpha, np.zeros((2, len(seen.discount))))
     regret = finite.soft_regret(problem.total, problem.c, problem.kernel, problem.alpha)[there]
     assert found["overestimate"].mean == pytest.approx(soft_least(c)[there].mean(), rel=1e-3)
     assert found["regret"].mean == pytest.approx(regret.mean(), rel=1e-3)
