@@ -226,7 +226,8 @@ def update_speed_intel(result: dict[str, Any]) -> str:
     return f"""## Speed of updates on another processor
 
 The same on one core with a higher matrix rate ({max(found["matrix_rates"].values()):.0f} GFLOP/s), at an earlier
-commit, before a state was one vector between the calls. The bar of 60 % is {"met" if share >= 0.6 else "**missed**"} there.
+commit, before a state was one vector between the calls. The bar of 60 % is there
+{"met" if share >= 0.6 else "**missed**"}.
 
 {table(("algorithm", "batch", "particles", "updates/s", "of the matrix rate"), rows)}
 """
