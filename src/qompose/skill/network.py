@@ -16,6 +16,7 @@ Which kinds a skill holds follows from its algorithm: `KINDS`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -59,6 +60,12 @@ class Network(NamedTuple):
 
     spec: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
+
+    def feed(self, digest: Any) -> None:
+        """Give specification and arrays to a running hash of `hashlib`."""
+        digest.update(json.dumps(self.spec, sort_keys=True).encode())
+        for name in sorted(self.arrays):
+            digest.update(name.encode() + np.ascontiguousarray(self.arrays[name]).tobytes())
 
 
 # --------------------------------------------------------------------------------------------------- specification

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -135,9 +134,8 @@ class Corrections:
 
 
 def _identify(skill: Skill) -> tuple[str, str]:
-    digest = hashlib.sha256(json.dumps([skill.critic.spec, skill.temperature, skill.discount], sort_keys=True).encode())
-    for name in sorted(skill.critic.arrays):
-        digest.update(name.encode() + np.ascontiguousarray(skill.critic.arrays[name]).tobytes())
+    digest = hashlib.sha256(f"{skill.temperature} {skill.discount}".encode())
+    skill.critic.feed(digest)
     return skill.name, digest.hexdigest()
 
 

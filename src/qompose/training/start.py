@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,9 +49,7 @@ def digest_of(skill: Skill) -> str:
     digest = hashlib.sha256()
     for network in (skill.critic, skill.sampler):
         if network is not None:
-            digest.update(json.dumps(network.spec, sort_keys=True).encode())
-            for name in sorted(network.arrays):
-                digest.update(name.encode() + np.ascontiguousarray(network.arrays[name]).tobytes())
+            network.feed(digest)
     for column in skill.replay or ():
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
